@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//! Buffers that belong to the program and not to a ring.
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+use rustix::io::Result;
+
+use super::map::{Map, RingMem};
+use crate::abi::NetmapIf;
+
+/// A buffer owned by the program, of the same size as those in the rings.
+///
+/// A port gives them out ([`crate::Port::take_extra`]); swapped into a slot
+/// ([`crate::RxSlot::swap`], [`crate::TxSlot::swap`]) it takes the place of the
+/// slot's buffer, which becomes the program's. That is how payload is kept
+/// without a copy. Its bytes are reached through a ring of the same port
+/// ([`crate::RxRing::extra`]). One that is dropped is lost to the port until
+/// the port is closed by everybody; [`crate::Port::give_extra`] returns it.
+#[derive(Debug)]
+pub struct ExtraBuf {
+    pub(super) index: u32,
+    pub(super) tag: MemoryTag,
+}
+
+impl ExtraBuf {
+    /// The number of the buffer, as slots and logs name it.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Give up writing to the buffer, so that it can be sent again and again
+    /// without a copy ([`crate::TxSlot::send_shared`]).
+    pub fn share(self) -> SharedBuf {
+        SharedBuf(Arc::new(self))
+    }
+
+    pub(crate) fn belongs_to(&self, tag: MemoryTag) -> bool {
+        self.tag == tag
+    }
+
+    /// Its bytes; empty if `mem` is not the memory it is from.
+    pub(super) fn bytes<'a>(&'a self, mem: &'a RingMem, tag: MemoryTag) -> &'a [u8] {
+        if self.tag != tag {
+            return &[];
+        }
+        // SAFETY: this is the only holder of the buffer, and it is borrowed.
+        unsafe { mem.buffer(self.index) }
+    }
+
+    /// Its bytes, to write; empty if `mem` is not the memory it is from.
+    pub(super) fn bytes_mut<'a>(&'a mut self, mem: &'a RingMem, tag: MemoryTag) -> &'a mut [u8] {
+        if self.tag != tag {
+            return &mut [];
+        }
+        // SAFETY: this is the only holder of the buffer, borrowed mutably.
+        unsafe { mem.buffer_mut(self.index) }
+    }
+}
+
+/// A buffer whose contents stay as they are from now on, so that any number of
+/// tx slots may name it at the same time. Its memory stays taken until the
+/// port is closed: nobody can tell when the last peer has acknowledged it.
+#[derive(Clone, Debug)]
+pub struct SharedBuf(pub(super) Arc<ExtraBuf>);
+
+impl SharedBuf {
+    /// The number of the buffer.
+    pub fn index(&self) -> u32 {
+        self.0.index
+    }
+}
+
+/// Tells the memories of different ports apart, so that a buffer number of one
+/// is never used in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryTag(u32);
+
+impl MemoryTag {
+    /// A tag that no other mapping of this process has.
+    pub(crate) fn new() -> MemoryTag {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        MemoryTag(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The extra buffers of a port: a list through the first word of each, which
+/// starts in the interface header at `nifp`.
+pub(crate) struct ExtraList {
+    free: Vec<ExtraBuf>,
+    nifp: usize,
+}
+
+impl ExtraList {
+    /// Take the whole list over, at most `count` buffers.
+    pub(crate) fn take(
+        map: &Map,
+        nifp: usize,
+        count: u32,
+        mem: &RingMem,
+        tag: MemoryTag,
+    ) -> Result<ExtraList> {
+        let head = nifp + offset_of!(NetmapIf, ni_bufs_head);
+        let mut free = Vec::new();
+        let mut index: u32 = map.read(head)?;
+        // Numbers 0 and 1 are never given out; a list that is longer than what
+        // the kernel said, or leaves the memory, is damaged and cut there.
+        while index > 1 && (free.len() as u32) < count && mem.has_buffer(index) {
+            let mut buf = ExtraBuf { index, tag };
+            let bytes = buf.bytes_mut(mem, tag);
+            index = bytes
+                .first_chunk()
+                .map_or(0, |word| u32::from_ne_bytes(*word));
+            free.push(buf);
+        }
+        map.write(head, 0u32)?;
+        Ok(ExtraList { free, nifp })
+    }
+
+    /// Buffers at hand.
+    pub(crate) fn len(&self) -> usize {
+        self.free.len()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<ExtraBuf> {
+        self.free.pop()
+    }
+
+    pub(crate) fn push(&mut self, buf: ExtraBuf) {
+        self.free.push(buf);
+    }
+
+    /// Link what is left into a list again, for the kernel to free.
+    pub(crate) fn give_back(&mut self, mem: &RingMem, tag: MemoryTag) {
+        let mut next = 0u32;
+        for mut buf in self.free.drain(..) {
+            if let Some(word) = buf.bytes_mut(mem, tag).first_chunk_mut() {
+                *word = next.to_ne_bytes();
+                next = buf.index;
+            }
+        }
+        // The place was written at take(); failing now is impossible, and
+        // would only leave the buffers to the kernel's own clean-up.
+        let _ = mem
+            .map()
+            .write(self.nifp + offset_of!(NetmapIf, ni_bufs_head), next);
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//! The part of this crate that has to be right for memory to be safe, and the
+//! only one with unsafe code: system calls with pointers in their arguments
+//! (call), the mapping (map), and who may touch which buffer (ring, buffer).
+//!
+//! The kernel and other processes with the same port may write to the mapping
+//! at any time. So a ring's geometry is read once, checked against the mapping
+//! and used from our copy; cursors and slots are read once per use, volatile,
+//! and checked. Buffers are lent out as slices: by the rules of netmap the
+//! kernel does not write to a buffer that is ours, and a second process that
+//! maps the same memory must be trusted not to (memory of its own is what a
+//! stack port gets by default).
+#![allow(unsafe_code)]
+
+mod buffer;
+mod call;
+mod map;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+pub use buffer::{ExtraBuf, SharedBuf};
+pub(crate) use buffer::{ExtraList, MemoryTag};
+pub(crate) use call::{control, rxsync, txsync};
+pub(crate) use map::{Map, RingMem};
+pub use ring::{Received, RxRing, RxSlot, TxRing, TxSlot, Unsent, UnsentSlot};
