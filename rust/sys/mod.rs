@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The fence: the only part of the module that holds `unsafe` code, beside the descriptor memory
+//! of the drivers. Each file wraps one kind of kernel object in a type that cannot be misused
+//! from safe code.
+
+pub(crate) mod bh;
+pub(crate) mod bindings;
+pub(crate) mod skb;
+pub(crate) mod sock;

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C wrappers of kernel inlines, macros and bit fields, for Rust. One section per file of shim/,
+ * which says what each one does.
+ */
+#ifndef NETMAP_SHIM_H
+#define NETMAP_SHIM_H
+
+#include <linux/bvec.h>
+#include <linux/netdevice.h>
+#include <linux/skbuff.h>
+#include <linux/types.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+/* shim/cdev.c */
+
+struct vm_area_struct;
+struct vm_operations_struct;
+
+int nms_vma_setup(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
+void nms_waitqueue_init(struct wait_queue_head *wq);
+bool nms_waitqueue_has_sleeper(struct wait_queue_head *wq);
+void nms_waitqueue_wake(struct wait_queue_head *wq, u32 events);
+
+/* shim/mem.c */
+
+struct page *nms_pages_alloc(unsigned int count, bool low);
+struct page *nms_page_nth(struct page *page, unsigned int n);
+void *nms_page_address(struct page *page);
+unsigned long nms_page_pfn(struct page *page);
+void nms_page_get(struct page *page);
+void nms_page_put(struct page *page);
+void nms_page_set_private(struct page *page, unsigned long value);
+void *nms_vmap(struct page **pages, unsigned int count);
+void nms_vunmap(void *addr);
+u64 nms_mem_available(void);
+
+/* shim/nic.c */
+
+/* shim/net.c */
+
+/* What the transmit path must know of a packet. */
+struct nms_tx_info {
+	u32 len;		/* bytes of the frame */
+	u32 head_len;		/* of which in the linear part */
+	u32 nr_frags;
+	u32 header_len;		/* Ethernet to TCP, if gso_size */
+	u16 csum_start;		/* from the frame's start, if partial */
+	u16 csum_offset;	/* from csum_start */
+	u16 gso_size;		/* 0: one frame */
+	u16 l3_offset;
+	bool partial;		/* the checksum is the NIC's to complete */
+	bool gso_v6;
+	bool has_list;
+	bool more;		/* another packet follows at once */
+};
+
+struct nms_frag {
+	struct page *page;
+	u32 offset;
+	u32 len;
+};
+
+void nms_bh_disable(void);
+void nms_bh_enable(void);
+unsigned long nms_jiffies(void);
+void nms_call_rcu(struct rcu_head *head, rcu_callback_t func);
+
+struct sk_buff *nms_skb_alloc_rx(unsigned int size);
+void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offset,
+		      unsigned int len, unsigned int truesize);
+void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, bool csum_ok);
+struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6);
+void nms_skb_list_init(struct list_head *list);
+void nms_skb_list_add(struct list_head *list, struct sk_buff *skb);
+void nms_skb_list_receive(struct list_head *list);
+void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info);
+struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb);
+bool nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
+struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb);
+unsigned int nms_skb_nr_frags(const struct sk_buff *skb);
+void *nms_frag_address(const struct nms_frag *frag);
+
+struct sock *nms_sock_from_fd(int fd);
+void nms_sock_put(struct sock *sk);
+void nms_lock_sock(struct sock *sk);
+void nms_release_sock(struct sock *sk);
+void nms_callbacks_lock(struct sock *sk);
+void nms_callbacks_unlock(struct sock *sk);
+void *nms_sock_user_data(const struct sock *sk);
+void nms_sock_set_user_data(struct sock *sk, void *data);
+bool nms_sock_is_v6_prot(const struct sock *sk, const struct proto *prot);
+bool nms_sock_plain_tcp(const struct sock *sk);
+const struct tcp_ulp_ops *nms_sock_ulp(const struct sock *sk);
+void nms_sock_set_ulp(struct sock *sk, const struct tcp_ulp_ops *ops);
+bool nms_sock_readable(const struct sock *sk);
+int nms_sock_send(struct sock *sk, struct bio_vec *bvec, unsigned int n, size_t bytes,
+		  bool splice, int room);
+bool nms_sock_writeable(const struct sock *sk);
+
+struct net *nms_net_current(void);
+void nms_net_put(struct net *net);
+
+/* shim/params.c */
+
+struct nms_params {
+	unsigned int admode;
+	unsigned int buf_num, buf_size, if_num, if_size, ring_num, ring_size;
+	unsigned int priv_buf_num, priv_buf_size, priv_if_num, priv_if_size;
+	unsigned int priv_ring_num, priv_ring_size;
+	unsigned int if_curr_num, if_curr_size, ring_curr_num, ring_curr_size;
+	unsigned int buf_curr_num, buf_curr_size;
+	unsigned int no_timestamp, txsync_retry, verbose;
+};
+
+extern struct nms_params nms_params;
+
+#endif

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Sockets, packets and RCU: C wrappers of kernel inlines and bit fields, for Rust. */
+#include <linux/file.h>
+#include <linux/if_vlan.h>
+#include <linux/net.h>
+#include <linux/netdevice.h>
+#include <linux/rcupdate.h>
+#include <linux/skbuff.h>
+#include <net/inet6_hashtables.h>
+#include <net/inet_hashtables.h>
+#include <net/netmem.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "../shim.h"
+
+void nms_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void nms_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+unsigned long nms_jiffies(void)
+{
+	return jiffies;
+}
+
+void nms_call_rcu(struct rcu_head *head, rcu_callback_t func)
+{
+	call_rcu(head, func);
+}
+
+/* Packets */
+
+#define NMS_RX_HEADROOM (NET_SKB_PAD + NET_IP_ALIGN)
+
+/* An empty packet whose linear part holds `size` bytes of kernel memory. BH must be off. */
+struct sk_buff *nms_skb_alloc_rx(unsigned int size)
+{
+	struct sk_buff *skb = __alloc_skb(size + NMS_RX_HEADROOM, GFP_ATOMIC | __GFP_NOWARN,
+					  SKB_ALLOC_NAPI, NUMA_NO_NODE);
+
+	if (likely(skb))
+		skb_reserve(skb, NMS_RX_HEADROOM);
+	return skb;
+}
+
+/* Appends a part of a page, of which the packet takes a reference. */
+void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offset,
+		      unsigned int len, unsigned int truesize)
+{
+	get_page(page);
+	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, page, offset, len, truesize);
+}
+
+void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, bool csum_ok)
+{
+	skb->ip_summed = csum_ok ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
+	skb->protocol = eth_type_trans(skb, dev);
+}
+
+/*
+ * Finds the socket of a TCP packet before the stack does, and hands its reference to the packet,
+ * together with the socket's cached route: what early demultiplexing does, done once.
+ * Headers are at data (network) and data + l4; they are kernel memory. RCU and BH off.
+ */
+struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6)
+{
+	const struct tcphdr *th = (const void *)(skb->data + l4);
+	struct net_device *dev = skb->dev;
+	struct dst_entry *dst;
+	struct sock *sk;
+
+	if (skb->pkt_type != PACKET_HOST || rcu_access_pointer(dev->rx_handler) ||
+	    netif_is_l3_slave(dev))
+		return NULL;
+	if (v6) {
+		const struct ipv6hdr *ip6 = (const void *)skb->data;
+
+		sk = __inet6_lookup_established(dev_net_rcu(dev), &ip6->saddr, th->source,
+						&ip6->daddr, ntohs(th->dest), dev->ifindex, 0);
+	} else {
+		const struct iphdr *ip = (const void *)skb->data;
+
+		sk = __inet_lookup_established(dev_net_rcu(dev), ip->saddr, th->source,
+					       ip->daddr, ntohs(th->dest), dev->ifindex, 0);
+	}
+	if (!sk)
+		return NULL;
+	skb->sk = sk;
+	skb->destructor = sock_pfree;
+	if (!sk_fullsock(sk))
+		return NULL;
+	dst = rcu_dereference(sk->sk_rx_dst);
+	if (dst)
+		dst = dst_check(dst, v6 ? sk->sk_rx_dst_cookie : 0);
+	if (dst && sk->sk_rx_dst_ifindex == dev->ifindex)
+		skb_dst_set_noref(skb, dst);
+	return sk;
+}
+
+/* Adds a packet to the end of a batch and hands the batch to the stack. */
+void nms_skb_list_init(struct list_head *list)
+{
+	INIT_LIST_HEAD(list);
+}
+
+void nms_skb_list_add(struct list_head *list, struct sk_buff *skb)
+{
+	list_add_tail(&skb->list, list);
+}
+
+void nms_skb_list_receive(struct list_head *list)
+{
+	rcu_read_lock();
+	netif_receive_skb_list(list);
+	rcu_read_unlock();
+}
+
+void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info)
+{
+	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+
+	info->len = skb->len;
+	info->head_len = skb_headlen(skb);
+	info->nr_frags = shinfo->nr_frags;
+	info->has_list = !!shinfo->frag_list;
+	info->partial = skb->ip_summed == CHECKSUM_PARTIAL;
+	info->csum_start = skb->ip_summed == CHECKSUM_PARTIAL ? skb_checksum_start_offset(skb) : 0;
+	info->csum_offset = skb->csum_offset;
+	info->gso_size = shinfo->gso_size;
+	info->gso_v6 = !!(shinfo->gso_type & SKB_GSO_TCPV6);
+	info->l3_offset = skb_network_offset(skb);
+	info->header_len = shinfo->gso_size ? skb_tcp_all_headers(skb) : 0;
+	info->more = netdev_xmit_more();
+}
+
+/* Puts an out-of-band VLAN tag into the frame. Frees the packet and returns NULL without memory. */
+struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb)
+{
+	if (likely(!skb_vlan_tag_present(skb)))
+		return skb;
+	return __vlan_hwaccel_push_inside(skb);
+}
+
+bool nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag)
+{
+	const skb_frag_t *f = &skb_shinfo(skb)->frags[i];
+
+	frag->page = skb_frag_page(f);
+	frag->offset = skb_frag_off(f);
+	frag->len = skb_frag_size(f);
+	return frag->page;
+}
+
+struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->frag_list;
+}
+
+unsigned int nms_skb_nr_frags(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->nr_frags;
+}
+
+/* Kernel address of a byte of a fragment; fragments of a packet are never high memory here (64 bit). */
+void *nms_frag_address(const struct nms_frag *frag)
+{
+	return page_address(frag->page) + frag->offset;
+}
+
+/* Sockets */
+
+/* The socket of a descriptor of the calling process, with a reference, or an ERR_PTR. */
+struct sock *nms_sock_from_fd(int fd)
+{
+	int err;
+	struct socket *sock = sockfd_lookup(fd, &err);
+	struct sock *sk;
+
+	if (!sock)
+		return ERR_PTR(err);
+	sk = sock->sk;
+	if (!sk || !sk_is_tcp(sk) || (sk->sk_family != AF_INET && sk->sk_family != AF_INET6))
+		sk = ERR_PTR(-EPROTONOSUPPORT);
+	else
+		sock_hold(sk);
+	sockfd_put(sock);
+	return sk;
+}
+
+void nms_sock_put(struct sock *sk)
+{
+	sock_put(sk);
+}
+
+void nms_lock_sock(struct sock *sk)
+{
+	lock_sock(sk);
+}
+
+void nms_release_sock(struct sock *sk)
+{
+	release_sock(sk);
+}
+
+void nms_callbacks_lock(struct sock *sk)
+{
+	write_lock_bh(&sk->sk_callback_lock);
+}
+
+void nms_callbacks_unlock(struct sock *sk)
+{
+	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+void *nms_sock_user_data(const struct sock *sk)
+{
+	return rcu_dereference_check(__sk_user_data(sk), true);
+}
+
+void nms_sock_set_user_data(struct sock *sk, void *data)
+{
+	/* Never copied to a child, should the socket become a listener. */
+	rcu_assign_pointer(__sk_user_data(sk),
+			   data ? (void *)((uintptr_t)data | SK_USER_DATA_NOCOPY) : NULL);
+}
+
+bool nms_sock_is_v6_prot(const struct sock *sk, const struct proto *prot)
+{
+	return sk->sk_family == AF_INET6 && prot != &tcp_prot;
+}
+
+bool nms_sock_plain_tcp(const struct sock *sk)
+{
+#if IS_ENABLED(CONFIG_IPV6)
+	return sk->sk_prot == &tcp_prot ||
+	       (sk->sk_family == AF_INET6 && sk->sk_prot->close == tcp_prot.close &&
+		sk->sk_prot->recvmsg == tcp_prot.recvmsg);
+#else
+	return sk->sk_prot == &tcp_prot;
+#endif
+}
+
+const struct tcp_ulp_ops *nms_sock_ulp(const struct sock *sk)
+{
+	return inet_csk(sk)->icsk_ulp_ops;
+}
+
+void nms_sock_set_ulp(struct sock *sk, const struct tcp_ulp_ops *ops)
+{
+	inet_csk(sk)->icsk_ulp_ops = ops;
+}
+
+bool nms_sock_readable(const struct sock *sk)
+{
+	return !skb_queue_empty_lockless(&sk->sk_receive_queue);
+}
+
+/*
+ * Sends bytes of pages, by reference if `splice`. The socket is locked. What the send buffer would
+ * refuse is taken up to `room` bytes beyond it, so that a batch is never split by its limit alone.
+ */
+int nms_sock_send(struct sock *sk, struct bio_vec *bvec, unsigned int n, size_t bytes,
+		  bool splice, int room)
+{
+	struct msghdr msg = {
+		.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL | (splice ? MSG_SPLICE_PAGES : 0),
+	};
+	int limit = READ_ONCE(sk->sk_sndbuf), raised, sent;
+
+	if (READ_ONCE(sk->sk_wmem_queued) - limit >= room) {
+		if (sk->sk_socket)
+			set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+		return -EAGAIN;
+	}
+	raised = limit > INT_MAX - room ? INT_MAX : limit + room;
+	WRITE_ONCE(sk->sk_sndbuf, raised);
+	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, bvec, n, bytes);
+	sent = tcp_sendmsg_locked(sk, &msg, bytes);
+	if (READ_ONCE(sk->sk_sndbuf) == raised)
+		WRITE_ONCE(sk->sk_sndbuf, limit);
+	return sent;
+}
+
+bool nms_sock_writeable(const struct sock *sk)
+{
+	return sk_stream_is_writeable(sk);
+}
+
+/* Network namespaces */
+
+struct net *nms_net_current(void)
+{
+	return get_net(current->nsproxy->net_ns);
+}
+
+void nms_net_put(struct net *net)
+{
+	put_net(net);
+}

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets (`struct sk_buff`): built around pool pages on receive, taken apart on transmit.
+//!
+//! A received packet has its headers in kernel memory of its own (the linear part) and its payload,
+//! if the application may see it, as a fragment that refers to a page of the pool. So nothing that
+//! the stack parses lies in memory that a user can write.
+
+use super::bindings;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// Bytes of headers that a received packet keeps in kernel memory: Ethernet, one VLAN tag, IPv6 and
+/// TCP with all options fit.
+pub(crate) const HEADER_ROOM: usize = 128;
+
+/// One owned packet; dropping it frees it.
+///
+/// # Invariants
+///
+/// The pointer is a valid `sk_buff` of which this value holds the reference.
+pub(crate) struct Skb(NonNull<bindings::sk_buff>);
+
+// SAFETY: a packet is plain memory that may be handed from one CPU to another.
+unsafe impl Send for Skb {}
+
+/// What the transmit path must know of a packet; see `struct nms_tx_info`.
+pub(crate) type TxInfo = bindings::nms_tx_info;
+
+/// A contiguous part of a packet's data.
+pub(crate) enum Piece<'a> {
+    /// Kernel memory: the linear part.
+    Linear(&'a [u8]),
+    /// A part of a page, of the pool or of anybody.
+    Page(PagePart),
+}
+
+/// `len` bytes at `offset` of a page (of a larger allocation, `offset` may exceed a page).
+#[derive(Clone, Copy)]
+pub(crate) struct PagePart {
+    page: *mut bindings::page,
+    offset: u32,
+    len: u32,
+}
+
+impl PagePart {
+    /// The page, for look-up only.
+    #[inline]
+    pub(crate) fn page(&self) -> *mut bindings::page {
+        self.page
+    }
+
+    /// First byte in the page.
+    #[inline]
+    pub(crate) fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// Bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Copies bytes from `skip` on into `to`, at most what there is; returns how many.
+    ///
+    /// The page may be one that a user writes at the same time: what is copied is then any mixture.
+    pub(crate) fn copy(&self, skip: u32, to: &mut [u8]) -> usize {
+        let n = to.len().min(self.len.saturating_sub(skip) as usize);
+        let frag = bindings::nms_frag {
+            page: self.page,
+            offset: self.offset.wrapping_add(skip),
+            len: n as u32,
+        };
+        // SAFETY: the part belongs to a packet that is alive while `Piece` borrows it (parts are
+        // only made by `walk`), whose pages are in the kernel's direct map; `n` bytes fit both.
+        unsafe {
+            let from: *const u8 = bindings::nms_frag_address(&frag).cast();
+            core::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), n);
+        }
+        n
+    }
+}
+
+impl Skb {
+    /// Takes over a packet.
+    ///
+    /// # Safety
+    ///
+    /// `skb` is valid and its reference is the caller's to give.
+    #[inline]
+    pub(crate) unsafe fn from_raw(skb: NonNull<bindings::sk_buff>) -> Self {
+        // INVARIANT: as the caller promises.
+        Self(skb)
+    }
+
+    /// Gives the packet away.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<bindings::sk_buff> {
+        let raw = self.0;
+        core::mem::forget(self);
+        raw
+    }
+
+    #[inline]
+    fn as_ptr(&self) -> *mut bindings::sk_buff {
+        self.0.as_ptr()
+    }
+
+    /// Bytes of the frame.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: by the invariant.
+        unsafe { (*self.as_ptr()).len as usize }
+    }
+
+    /// An empty packet for a received frame with room for `room` bytes in its linear part, which
+    /// are set by `fill`. BH must be off, which `_bh` shows. None without memory.
+    #[inline]
+    pub(crate) fn for_rx(room: usize, _bh: &super::bh::BhGuard) -> Option<RxBuilder> {
+        // SAFETY: BH is off.
+        let skb = NonNull::new(unsafe { bindings::nms_skb_alloc_rx(room as u32) })?;
+        // INVARIANT: freshly allocated, with `room` bytes after its data pointer.
+        Some(RxBuilder { skb: Self(skb), room })
+    }
+
+    /// What the transmit path must know.
+    #[inline]
+    pub(crate) fn tx_info(&self) -> TxInfo {
+        let mut info = MaybeUninit::<TxInfo>::uninit();
+        // SAFETY: by the invariant; the call sets every field.
+        unsafe {
+            bindings::nms_skb_tx_info(self.as_ptr(), info.as_mut_ptr());
+            info.assume_init()
+        }
+    }
+
+    /// The linear part.
+    #[inline]
+    pub(crate) fn head(&self) -> &[u8] {
+        // SAFETY: by the invariant; data up to len - data_len is the linear part, kernel memory
+        // that only the owner of the packet changes.
+        unsafe {
+            let skb = &*self.as_ptr();
+            core::slice::from_raw_parts(skb.data, (skb.len - skb.data_len) as usize)
+        }
+    }
+
+    /// Copies `to.len()` bytes from `offset` on. False if the packet is shorter.
+    pub(crate) fn copy_bits(&self, offset: usize, to: &mut [u8]) -> bool {
+        // SAFETY: by the invariant; the call checks the range and writes to.len() bytes.
+        unsafe {
+            bindings::skb_copy_bits(
+                self.as_ptr(),
+                offset as i32,
+                to.as_mut_ptr().cast(),
+                to.len() as i32,
+            ) == 0
+        }
+    }
+
+    /// Puts an out-of-band VLAN tag into the frame. None (packet freed) without memory.
+    #[inline]
+    pub(crate) fn vlan_pushed(self) -> Option<Self> {
+        let raw = self.into_raw();
+        // SAFETY: the reference goes to the call, which gives back the packet or frees it.
+        NonNull::new(unsafe { bindings::nms_skb_vlan_push(raw.as_ptr()) }).map(Self)
+    }
+
+    /// Calls `f` for the parts of the packet from `offset` on, in order, until it says false.
+    /// Returns the number of bytes of the parts for which it said true.
+    #[inline]
+    pub(crate) fn walk(&self, offset: usize, len: usize, f: &mut dyn FnMut(Piece<'_>) -> bool) -> usize {
+        // SAFETY: by the invariant.
+        unsafe { walk(self.as_ptr(), offset, len, f) }
+    }
+}
+
+impl Drop for Skb {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: by the invariant the reference is ours.
+        unsafe { bindings::consume_skb(self.as_ptr()) };
+    }
+}
+
+/// Walks parts of a packet that is not owned; see [`Skb::walk`].
+///
+/// # Safety
+///
+/// `skb` is valid for the call.
+#[inline]
+pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> bool + ?Sized>(
+    skb: *mut bindings::sk_buff,
+    mut offset: usize,
+    len: usize,
+    f: &mut F,
+) -> usize {
+    let mut left = len;
+    // SAFETY: valid as the caller promises; no one changes the packet meanwhile.
+    let (data, head_len) = unsafe { ((*skb).data, ((*skb).len - (*skb).data_len) as usize) };
+    if offset < head_len && left > 0 {
+        let n = left.min(head_len - offset);
+        // SAFETY: within the linear part.
+        let part = unsafe { core::slice::from_raw_parts(data.add(offset), n) };
+        if !f(Piece::Linear(part)) {
+            return len - left;
+        }
+        left -= n;
+        offset += n;
+    }
+    let mut start = head_len;
+    // SAFETY: as above.
+    let frags = unsafe { bindings::nms_skb_nr_frags(skb) };
+    for i in 0..frags {
+        if left == 0 {
+            return len;
+        }
+        let mut frag = bindings::nms_frag { page: core::ptr::null_mut(), offset: 0, len: 0 };
+        // SAFETY: i is below nr_frags. False: device memory, which the CPU cannot read.
+        if !unsafe { bindings::nms_skb_frag(skb, i, &mut frag) } {
+            return len - left;
+        }
+        let size = frag.len as usize;
+        if offset < start + size {
+            let skip = offset - start;
+            let n = left.min(size - skip);
+            let part =
+                PagePart { page: frag.page, offset: frag.offset + skip as u32, len: n as u32 };
+            if !f(Piece::Page(part)) {
+                return len - left;
+            }
+            left -= n;
+            offset += n;
+        }
+        start += size;
+    }
+    // SAFETY: as above; the list's packets live as long as their parent.
+    let mut child = unsafe { bindings::nms_skb_frag_list(skb) };
+    while !child.is_null() && left > 0 {
+        // SAFETY: as above.
+        let (size, next) =
+            unsafe { ((*child).len as usize, (*child).__bindgen_anon_1.__bindgen_anon_1.next) };
+        if offset < start + size {
+            let want = left.min(start + size - offset);
+            // SAFETY: as above. The depth is one: lists of lists are not built by the stack.
+            let done = unsafe { walk(child, offset - start, want, f) };
+            left -= done;
+            offset += done;
+            if done < want {
+                return len - left;
+            }
+        }
+        start += size;
+        child = next;
+    }
+    len - left
+}
+
+/// A packet under construction for a received frame.
+///
+/// # Invariants
+///
+/// `room` bytes of kernel memory follow the packet's data pointer; its length is 0.
+pub(crate) struct RxBuilder {
+    skb: Skb,
+    room: usize,
+}
+
+impl RxBuilder {
+    /// The memory of the linear part: where the frame's first bytes are copied to, once, before
+    /// they are looked at.
+    #[inline]
+    pub(crate) fn area(&mut self) -> &mut [u8] {
+        // SAFETY: by the invariant. The bytes may be uninitialised as far as the compiler knows,
+        // but the kernel zeroes or poisons slab memory; they are only written, then read.
+        unsafe { core::slice::from_raw_parts_mut((*self.skb.as_ptr()).data, self.room) }
+    }
+
+    /// The first `head_len` bytes of the area are the frame's; its type is set.
+    /// `head_len` at least an Ethernet header.
+    #[inline]
+    pub(crate) fn headers(self, head_len: usize) -> RxHead {
+        let n = head_len.min(self.room) as u32;
+        // SAFETY: by the invariant there is room for n bytes.
+        unsafe {
+            let skb = &mut *self.skb.as_ptr();
+            skb.tail = skb.tail.wrapping_add(n);
+            skb.len = n;
+        }
+        RxHead(self.skb)
+    }
+}
+
+/// A packet whose headers are in place, whose payload may be added.
+pub(crate) struct RxHead(Skb);
+
+impl RxHead {
+    /// Adds payload as a reference to a page.
+    #[inline]
+    pub(crate) fn add_page(&mut self, page: &super::page::Page, offset: u32, len: u32, truesize: u32) {
+        // SAFETY: both are valid; the packet takes a reference of the page. A packet under
+        // construction has far fewer than MAX_SKB_FRAGS parts: `RxHead` users add one.
+        unsafe {
+            bindings::nms_skb_add_page(self.0.as_ptr(), page.raw(), offset, len, truesize)
+        };
+    }
+
+    /// Sets device, type and checksum state: the frame is complete. `csum_ok`: the NIC has
+    /// verified the TCP checksum.
+    #[inline]
+    pub(crate) fn finish(self, dev: &super::netdev::NetDev, csum_ok: bool) -> Skb {
+        // SAFETY: both are valid, the Ethernet header is in the linear part.
+        unsafe { bindings::nms_skb_finish_rx(self.0.as_ptr(), dev.raw(), csum_ok) };
+        self.0
+    }
+}
+
+impl Skb {
+    /// Adds payload to a finished packet; see [`RxHead::add_page`].
+    #[inline]
+    pub(crate) fn add_page(&mut self, page: &super::page::Page, offset: u32, len: u32, truesize: u32) {
+        // SAFETY: as in `RxHead::add_page`.
+        unsafe { bindings::nms_skb_add_page(self.as_ptr(), page.raw(), offset, len, truesize) };
+    }
+
+    /// Drops bytes from the end of the linear part of a packet without fragments.
+    #[inline]
+    pub(crate) fn trim_head(&mut self, len: usize) {
+        // SAFETY: by the invariant; only ever shortens.
+        unsafe {
+            let skb = &mut *self.as_ptr();
+            if skb.data_len == 0 && (len as u32) < skb.len {
+                skb.tail = skb.tail.wrapping_sub(skb.len - len as u32);
+                skb.len = len as u32;
+            }
+        }
+    }
+
+    /// Finds the TCP socket that the packet belongs to and binds the packet to it, as early
+    /// demultiplexing does; the TCP header is `l4` bytes after the network header, both in the
+    /// linear part. None: no established socket here.
+    #[inline]
+    pub(crate) fn demux(&mut self, l4: usize, v6: bool, _rcu: &kernel::sync::rcu::Guard) -> Option<super::sock::Known<'_>> {
+        // SAFETY: by the invariant; RCU is held.
+        let sk = unsafe { bindings::nms_skb_demux(self.as_ptr(), l4 as u32, v6) };
+        // SAFETY: the packet holds a reference of the socket.
+        NonNull::new(sk).map(|sk| unsafe { super::sock::Known::new(sk) })
+    }
+}
+
+/// Packets on their way into the stack, in order.
+#[pin_data(PinnedDrop)]
+pub(crate) struct SkbBatch {
+    #[pin]
+    list: kernel::types::Opaque<bindings::list_head>,
+    len: usize,
+    _pin: PhantomData<core::marker::PhantomPinned>,
+}
+
+impl SkbBatch {
+    /// An empty batch.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            list <- kernel::types::Opaque::ffi_init(|l| {
+                // SAFETY: the memory is ours to initialise.
+                unsafe { bindings::nms_skb_list_init(l) }
+            }),
+            len: 0,
+            _pin: PhantomData,
+        })
+    }
+
+    /// Appends a packet.
+    #[inline]
+    pub(crate) fn push(self: Pin<&mut Self>, skb: Skb) {
+        // SAFETY: nothing is moved out of the pinned value.
+        let this = unsafe { self.get_unchecked_mut() };
+        this.len += 1;
+        // SAFETY: the list is initialised; the packet is in no list.
+        unsafe { bindings::nms_skb_list_add(this.list.get(), skb.into_raw().as_ptr()) };
+    }
+
+    /// Number of packets.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Hands all packets to the stack; BH must be off.
+    #[inline]
+    pub(crate) fn receive(self: Pin<&mut Self>, _bh: &super::bh::BhGuard) {
+        // SAFETY: nothing is moved out of the pinned value.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.len != 0 {
+            this.len = 0;
+            // SAFETY: the list holds complete packets; BH is off.
+            unsafe { bindings::nms_skb_list_receive(this.list.get()) };
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for SkbBatch {
+    fn drop(self: Pin<&mut Self>) {
+        // Packets left (a caller that returned early) go to the stack too: dropping would lose data.
+        let bh = super::bh::BhGuard::new();
+        self.receive(&bh);
+    }
+}
