@@ -192,6 +192,7 @@ nm_desc_register(struct nm_desc *d, const char *name, uint64_t *offset)
 {
 	struct nmreq_header h;
 	struct nmreq_register r;
+	size_t len;
 
 	memset(&h, 0, sizeof(h));
 	memset(&r, 0, sizeof(r));
@@ -217,7 +218,12 @@ nm_desc_register(struct nm_desc *d, const char *name, uint64_t *offset)
 
 	*offset = r.nr_offset;
 	d->memsize = r.nr_memsize;
-	strncpy(d->req.nr_name, name, sizeof(d->req.nr_name) - 1);
+	/* The old structure has room for the start of a long name only. */
+	len = strlen(name);
+	if (len >= sizeof(d->req.nr_name))
+		len = sizeof(d->req.nr_name) - 1;
+	memset(d->req.nr_name, 0, sizeof(d->req.nr_name));
+	memcpy(d->req.nr_name, name, len);
 	d->req.nr_version = NETMAP_API;
 	d->req.nr_offset = (uint32_t)r.nr_offset;
 	d->req.nr_memsize = (uint32_t)r.nr_memsize;
