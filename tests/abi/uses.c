@@ -16,8 +16,8 @@
 /* A made-up memory: an interface, two rings of each direction, buffers. */
 static union {
 	char bytes[65536];
-	uint64_t align[8192];
-} memory;
+	uint64_t words[8192];
+} memory __attribute__((__aligned__(4096)));
 
 static struct netmap_ring *
 make_ring(size_t at, uint32_t head, uint32_t tail)
