@@ -10,7 +10,8 @@
  * slots belong to the program, all others to the kernel; they change hands
  * only inside NIOCTXSYNC, NIOCRXSYNC, poll, select or epoll_wait.
  *
- * Offsets are relative, so every process may map the memory where it likes.
+ * Trailing arrays have a length that only the kernel knows; standard C++ has no
+ * such thing, hence __extension__. Offsets are relative, so every process may map the memory where it likes.
  * Numbers and layouts are those of netmap's API 14; programs compiled for it
  * run unchanged. netmap_user.h has the access macros, netmap_paste.h what the
  * stack port adds, netmap_legacy.h the requests from before API 14.
@@ -37,13 +38,6 @@
 
 /* Most slots that NS_MOREFRAG may chain to one packet. */
 #define NETMAP_MAX_FRAGS	64
-
-/* An array whose length only the kernel knows; 0 bytes in sizeof. */
-#if defined(__cplusplus)
-#define NM_TRAILING(member)	member[0]
-#else
-#define NM_TRAILING(member)	member[]
-#endif
 
 /*
  * One packet buffer in a ring (16 bytes).
@@ -100,7 +94,7 @@ struct netmap_ring {
 
 	uint8_t		sem[128] __attribute__((__aligned__(NM_CACHE_ALIGN)));
 
-	__extension__ struct netmap_slot NM_TRAILING(slot);
+	__extension__ struct netmap_slot slot[];
 };
 
 #define NR_TIMESTAMP	0x0002	/* keep ts up to date */
@@ -124,7 +118,7 @@ struct netmap_if {
 	const uint32_t	ni_host_tx_rings;
 	const uint32_t	ni_host_rx_rings;
 	const uint32_t	ni_spare1[3];
-	__extension__ const ssize_t NM_TRAILING(ring_ofs);
+	__extension__ const ssize_t ring_ofs[];
 };
 
 #define NI_PRIV_MEM	0x1	/* the port has memory of its own */
@@ -321,7 +315,7 @@ struct nmreq_opt_sync_kloop_eventfds {
 	__extension__ struct {
 		int32_t ioeventfd;
 		int32_t irqfd;
-	} NM_TRAILING(eventfds);
+	} eventfds[];
 };
 
 /* CSB: ring indices in two arrays apart from the rings, aligned to 64. */
