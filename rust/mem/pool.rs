@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pool: the memory of one or more ports, one linear file to those who map it.
+//!
+//! The file is `[interfaces][rings][buffers]` (see `nmcore::layout`). Interface and ring objects
+//! are written by the kernel and by applications; both sit in one mapping. Buffers are pages with
+//! a reference count each, so that they can travel in packets.
+//!
+//! Free buffers lie in the pool's list and in the caches of the queues and rings that use it
+//! ([`BufCache`](super::buffer::BufCache)).
+
+#![deny(unsafe_code)]
+
+use super::{
+    buffer::Words,
+    object::Objects, //
+};
+use crate::{
+    nmcore::{
+        bufstate::Counts,
+        layout::{Geometry, FIRST_BUF},
+    },
+    sys::{
+        bh::BhGuard,
+        page::{self, BorrowedPage, PageArray, PAGE_SIZE},
+        shared::RingMem,
+        vmap::SharedMem,
+    },
+};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering},
+};
+use kernel::{
+    new_mutex, new_spinlock,
+    prelude::*,
+    sync::{Arc, Mutex, SpinLock},
+};
+
+/// Memory of ports.
+///
+/// # Invariants
+///
+/// `words` has one entry per buffer of `geometry`, and `bufs` holds the bytes of all of them.
+#[pin_data]
+pub(crate) struct Pool {
+    id: u16,
+    geometry: Geometry,
+    /// Interfaces and rings.
+    ctl: Arc<SharedMem>,
+    bufs: PageArray,
+    /// log2 of the buffer size, if it is a power of two.
+    shift: Option<u32>,
+    pub(super) words: Words,
+    /// Length of `central.free`, readable without its lock.
+    free: AtomicU32,
+    #[pin]
+    central: SpinLock<Central>,
+    #[pin]
+    objects: Mutex<ObjectTables>,
+}
+
+/// What all caches of a pool share. A leaf lock, taken with bottom halves off.
+struct Central {
+    free: KVVec<u32>,
+    /// Lent buffers whose cache is gone.
+    lent: Fifo,
+}
+
+struct ObjectTables {
+    ifs: Objects,
+    rings: Objects,
+}
+
+/// A list of buffers, linked through [`Words`].
+#[derive(Default)]
+pub(super) struct Fifo {
+    pub(super) head: u32,
+    pub(super) tail: u32,
+    pub(super) len: u32,
+}
+
+impl Pool {
+    /// Allocates the memory of `geometry`. `id` is what applications call it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(geometry: Geometry, id: u16) -> Result<Arc<Pool>> {
+        let want = geometry.memsize;
+        if want > page::available() / 4 * 3 {
+            pr_err!("a pool of {want} bytes does not fit in memory; see parameter buf_num\n");
+            return Err(ENOMEM);
+        }
+        let pages = |bytes: u64| usize::try_from(bytes / PAGE_SIZE as u64).map_err(|_| ENOMEM);
+        let ctl = SharedMem::new(pages(geometry.bufs.off)?)?;
+        let size = usize::try_from(geometry.bufs.size)?;
+        let bufs = PageArray::new(
+            pages(geometry.memsize.saturating_sub(geometry.bufs.off))?,
+            chunk_pages(size),
+            true,
+        )?;
+        let count = geometry.bufs.num;
+        let mut free = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
+        // The end of the vector is given out first; so the first buffers are given out in order.
+        for idx in (FIRST_BUF..count).rev() {
+            free.push(idx, GFP_KERNEL)?;
+        }
+        let words = Words::new(count)?;
+        let ctl = Arc::new(ctl, GFP_KERNEL)?;
+        let objects = ObjectTables {
+            ifs: Objects::new(geometry.ifs.num)?,
+            rings: Objects::new(geometry.rings.num)?,
+        };
+        let shift = size.is_power_of_two().then(|| size.trailing_zeros());
+        // INVARIANT: sized above from the same geometry.
+        Arc::pin_init(
+            pin_init!(Pool {
+                id,
+                geometry,
+                ctl,
+                bufs,
+                shift,
+                words,
+                free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
+                central <- new_spinlock!(Central { free, lent: Fifo::default() }),
+                objects <- new_mutex!(objects),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What applications call the pool, `nr_mem_id`.
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// Where objects lie in the file.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn memsize(&self) -> u64 {
+        self.geometry.memsize
+    }
+
+    /// Bytes of a buffer.
+    #[inline]
+    pub(crate) fn buf_size(&self) -> u32 {
+        self.geometry.bufs.size
+    }
+
+    /// Number of buffers, the reserved ones included.
+    pub(crate) fn buf_count(&self) -> u32 {
+        self.geometry.bufs.num
+    }
+
+    /// Number of pages that hold buffers.
+    pub(crate) fn pages(&self) -> u32 {
+        u32::try_from(self.bufs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Pages that follow each other in physical memory: page `i` is the first of such a run if
+    /// `i` is a multiple. No buffer leaves a run.
+    pub(crate) fn chunk_pages(&self) -> u32 {
+        u32::try_from(self.bufs.chunk()).unwrap_or(1)
+    }
+
+    /// Page `i` of those that hold buffers.
+    #[inline]
+    pub(crate) fn page(&self, i: u32) -> Option<BorrowedPage<'_>> {
+        self.bufs.get(i as usize)
+    }
+
+    /// Where a buffer begins: page number as for [`page`](Self::page), offset in the page.
+    #[inline]
+    pub(crate) fn buf_pos(&self, idx: u32) -> Option<(u32, u32)> {
+        if idx >= self.geometry.bufs.num {
+            return None;
+        }
+        let at = u64::from(idx) * u64::from(self.geometry.bufs.size);
+        let page = u32::try_from(at / PAGE_SIZE as u64).ok()?;
+        Some((page, (at % PAGE_SIZE as u64) as u32))
+    }
+
+    /// The page in which a buffer begins, and where in it.
+    #[inline]
+    pub(crate) fn buf_page(&self, idx: u32) -> Option<(BorrowedPage<'_>, u32)> {
+        let (page, offset) = self.buf_pos(idx)?;
+        Some((self.page(page)?, offset))
+    }
+
+    /// The page that holds byte `at` of a buffer, and where in it.
+    #[inline]
+    pub(crate) fn buf_page_at(&self, idx: u32, at: u32) -> Option<(BorrowedPage<'_>, u32)> {
+        let (page, offset) = self.buf_pos(idx)?;
+        let at = offset + at.min(self.buf_size());
+        Some((self.page(page + at / PAGE_SIZE as u32)?, at % PAGE_SIZE as u32))
+    }
+
+    /// The buffer at an offset of a page, and the offset in that buffer. `None`: not our page.
+    #[inline]
+    pub(crate) fn buf_at(&self, page: BorrowedPage<'_>, offset: u32) -> Option<(u32, u32)> {
+        let at = self.bufs.find(page)? as u64 * PAGE_SIZE as u64 + u64::from(offset);
+        let size = u64::from(self.geometry.bufs.size);
+        let (idx, rest) = match self.shift {
+            Some(shift) => (at >> shift, at & (size - 1)),
+            None => (at.checked_div(size)?, at.checked_rem(size)?),
+        };
+        let idx = u32::try_from(idx).ok()?;
+        (idx < self.geometry.bufs.num).then_some((idx, rest as u32))
+    }
+
+    /// Whether only the pool refers to the page (or pages) of a buffer.
+    #[inline]
+    pub(crate) fn idle(&self, idx: u32) -> bool {
+        let Some((page, offset)) = self.buf_pos(idx) else {
+            return false;
+        };
+        let first = page as usize;
+        let last = first + (offset + self.buf_size() - 1) as usize / PAGE_SIZE;
+        self.bufs.idle(first) && (first + 1..=last).all(|i| self.bufs.idle(i))
+    }
+
+    /// Copies `data` into a buffer; `false` if it does not fit there.
+    #[inline]
+    pub(crate) fn copy_in(&self, idx: u32, offset: u32, data: &[u8]) -> bool {
+        match self.within(idx, offset, data.len()) {
+            Some((page, at)) => self.bufs.copy_in(page, at, data),
+            None => false,
+        }
+    }
+
+    /// Fills `data` from a buffer; `false` if it does not hold that much.
+    #[inline]
+    pub(crate) fn copy_out(&self, idx: u32, offset: u32, data: &mut [u8]) -> bool {
+        match self.within(idx, offset, data.len()) {
+            Some((page, at)) => self.bufs.copy_out(page, at, data),
+            None => false,
+        }
+    }
+
+    /// Kernel address of a buffer. Its bytes follow each other there.
+    #[inline]
+    pub(crate) fn raw(&self, idx: u32) -> Option<NonNull<u8>> {
+        let (page, offset) = self.buf_pos(idx)?;
+        self.bufs
+            .range(page as usize, offset as usize, self.buf_size() as usize)
+    }
+
+    /// Page and offset of `len` bytes at `offset` of a buffer.
+    #[inline]
+    fn within(&self, idx: u32, offset: u32, len: usize) -> Option<(usize, usize)> {
+        let end = (offset as usize).checked_add(len)?;
+        if end > self.buf_size() as usize {
+            return None;
+        }
+        let (page, at) = self.buf_pos(idx)?;
+        Some((page as usize, at as usize + offset as usize))
+    }
+
+    /// Number in physical memory of page `n` of the file.
+    pub(crate) fn file_pfn(&self, n: usize) -> Option<usize> {
+        let ctl = self.ctl.pages();
+        match n.checked_sub(ctl.len()) {
+            None => ctl.pfn(n),
+            Some(n) => self.bufs.pfn(n),
+        }
+    }
+
+    /// Number of buffers in each state. Takes time in proportion to their number.
+    pub(crate) fn counts(&self) -> Counts {
+        self.words.counts()
+    }
+
+    /// The shared memory of interfaces and rings.
+    pub(super) fn ctl(&self) -> &Arc<SharedMem> {
+        &self.ctl
+    }
+
+    /// Takes a free interface object.
+    pub(super) fn take_if(&self) -> Option<u32> {
+        self.objects.lock().ifs.take()
+    }
+
+    pub(super) fn put_if(&self, n: u32) {
+        self.objects.lock().ifs.put(n);
+    }
+
+    /// Takes a free ring object.
+    pub(super) fn take_ring(&self) -> Option<u32> {
+        self.objects.lock().rings.take()
+    }
+
+    pub(super) fn put_ring(&self, n: u32) {
+        self.objects.lock().rings.put(n);
+    }
+
+    /// Ring object `n` as memory.
+    pub(super) fn ring_mem(&self, n: u32, slots: u32) -> Result<RingMem> {
+        let at = self.geometry.rings.offset(n).ok_or(EINVAL)?;
+        RingMem::new(
+            self.ctl.clone(),
+            usize::try_from(at)?,
+            self.geometry.rings.size as usize,
+            slots,
+        )
+    }
+
+    /// Free buffers in the pool's own list.
+    #[inline]
+    pub(super) fn free_hint(&self) -> u32 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Moves up to `count` free buffers to `to`, no more than it has room for.
+    pub(super) fn refill(&self, to: &mut KVec<u32>, count: usize) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        if central.free.is_empty() {
+            self.reclaim_orphans(&mut central, 64);
+        }
+        for _ in 0..count {
+            let Some(idx) = central.free.pop() else {
+                break;
+            };
+            if to.push_within_capacity(idx).is_err() {
+                let _ = central.free.push_within_capacity(idx);
+                break;
+            }
+        }
+        self.note_free(&central);
+    }
+
+    /// Takes back up to `count` free buffers from the end of `from`.
+    pub(super) fn spill(&self, from: &mut KVec<u32>, count: usize) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        for _ in 0..count {
+            let Some(idx) = from.pop() else {
+                break;
+            };
+            // There is room for every buffer of the pool.
+            let _ = central.free.push_within_capacity(idx);
+        }
+        self.note_free(&central);
+    }
+
+    /// Takes over the lent buffers of a cache that goes away.
+    pub(super) fn adopt(&self, fifo: Fifo) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        self.words.append(&mut central.lent, fifo);
+        let budget = central.lent.len;
+        self.reclaim_orphans(&mut central, budget);
+        self.note_free(&central);
+    }
+
+    /// Looks at up to `budget` lent buffers that no cache looks after.
+    fn reclaim_orphans(&self, central: &mut Central, budget: u32) {
+        for _ in 0..budget.min(central.lent.len) {
+            if let Some(idx) = self.words.inspect(&mut central.lent, |idx| self.idle(idx)) {
+                let _ = central.free.push_within_capacity(idx);
+            }
+        }
+    }
+
+    /// Takes back what an application that has gone still owned.
+    pub(crate) fn reclaim_owner(&self, owner: u16) {
+        for idx in FIRST_BUF..self.geometry.bufs.num {
+            if !self.words.owned(idx, owner) {
+                continue;
+            }
+            let _bh = BhGuard::new();
+            let mut central = self.central.lock();
+            let central = &mut *central;
+            if self.words.take(idx, owner) {
+                if self.words.put(&mut central.lent, idx, self.idle(idx)) {
+                    let _ = central.free.push_within_capacity(idx);
+                }
+            }
+            self.note_free(central);
+        }
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        let budget = central.lent.len;
+        self.reclaim_orphans(&mut central, budget);
+        self.note_free(&central);
+    }
+
+    /// Whether a buffer is the application's now.
+    #[inline]
+    pub(crate) fn owned(&self, idx: u32, owner: u16) -> bool {
+        self.words.owned(idx, owner)
+    }
+
+    fn note_free(&self, central: &Central) {
+        let len = u32::try_from(central.free.len()).unwrap_or(u32::MAX);
+        self.free.store(len, Ordering::Relaxed);
+    }
+}
+
+/// Pages of the smallest run that whole buffers of `size` bytes fill. `size` is a multiple of 64.
+fn chunk_pages(size: usize) -> usize {
+    (1..=64)
+        .map(|k| k * size)
+        .find(|bytes| bytes % PAGE_SIZE == 0)
+        .map_or(1, |bytes| bytes / PAGE_SIZE)
+}
