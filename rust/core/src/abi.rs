@@ -51,6 +51,7 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -88,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+        #![proptest_config(cases(256))]
 
         #[test]
         fn bytes_survive_a_round_trip_where_there_is_no_padding(raw in any::<[u8; 32]>()) {

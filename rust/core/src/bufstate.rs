@@ -86,7 +86,7 @@ impl State {
 
 /// A word without flag. `owner` is the number of a port, 0 for nobody.
 pub const fn word(state: State, owner: u16) -> u32 {
-    state as u32 | (owner as u32) << OWNER_SHIFT
+    state as u32 | ((owner as u32) << OWNER_SHIFT)
 }
 
 /// The owner in `word`.
@@ -121,7 +121,7 @@ pub fn step(word: u32, from: State, to: State) -> Option<u32> {
 
 /// [`step`] from state `from` to [`State::User`], for the application `new_owner`.
 pub fn give(word: u32, from: State, new_owner: u16) -> Option<u32> {
-    step(word, from, State::User).map(|next| next | u32::from(new_owner) << OWNER_SHIFT)
+    step(word, from, State::User).map(|next| next | (u32::from(new_owner) << OWNER_SHIFT))
 }
 
 /// [`step`] from [`State::User`] to [`State::Held`], only if the buffer is `claimant`'s: the check
@@ -185,6 +185,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -266,7 +267,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 512 }))]
+        #![proptest_config(cases(512))]
 
         #[test]
         fn a_step_reaches_its_state_or_nothing(w: u32, from in 0usize..STATES, to in 0usize..STATES) {

@@ -159,6 +159,7 @@ fn ipv6(packet: &[u8]) -> Option<(Addrs, usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -291,7 +292,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 2000 }))]
+        #![proptest_config(cases(2000))]
 
         #[test]
         fn random_bytes_give_offsets_within_the_frame(

@@ -24,6 +24,8 @@
 
 pub mod abi;
 pub mod bufstate;
+#[cfg(test)]
+mod cases;
 pub mod demux;
 pub mod errno;
 pub mod layout;

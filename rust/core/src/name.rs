@@ -174,6 +174,7 @@ fn member(full: &[u8], colon: usize) -> Result<PortName<'_>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::super::abi::{NR_EXCLUSIVE, NR_REG_ALL_NIC};
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -287,7 +288,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 1000 }))]
+        #![proptest_config(cases(1000))]
 
         #[test]
         fn any_bytes_get_an_answer(

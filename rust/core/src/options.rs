@@ -169,6 +169,7 @@ impl PushError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -257,7 +258,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 500 }))]
+        #![proptest_config(cases(500))]
 
         #[test]
         fn any_list_ends_within_its_limits(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of `portspec.rs`.
 
+use super::super::cases::cases;
 use super::super::layout::ObjParams;
 use super::*;
 use proptest::prelude::*;
@@ -167,7 +168,7 @@ fn the_longest_name_still_has_room_for_its_nul() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 1000 }))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn any_text_gets_an_answer(text in "(netmap|vale|pst)?:?\\PC{0,40}") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of `request.rs`.
 
+use super::super::cases::cases;
 use super::*;
 use proptest::prelude::*;
 
@@ -184,7 +185,7 @@ fn a_nic_is_attached_whole() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 1000 }))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn a_selection_never_names_a_ring_that_is_not_there(

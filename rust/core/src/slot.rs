@@ -44,8 +44,8 @@ impl SlotPtr {
     /// The value of `slot.ptr`; bits of `doff` beyond [`MAX_DOFF`] are cut off.
     pub const fn pack(self) -> u64 {
         self.offset as u64
-            | (self.fd as u32 as u64) << FD_SHIFT
-            | ((self.doff & MAX_DOFF) as u64) << DOFF_SHIFT
+            | ((self.fd as u32 as u64) << FD_SHIFT)
+            | (((self.doff & MAX_DOFF) as u64) << DOFF_SHIFT)
     }
 }
 
@@ -127,6 +127,7 @@ pub const fn event_slot(fd: i32) -> RxSlot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cases::cases;
     use super::*;
     use proptest::prelude::*;
 
@@ -158,7 +159,7 @@ mod tests {
             (2001, ptr(48, 5, 66), Err(Errno::EINVAL)),
             (65, ptr(0, 5, 66), Err(Errno::EINVAL)),
             (u16::MAX, ptr(255, 5, 1023), Err(Errno::EINVAL)),
-            (100, ptr(0, 5, 0) | 1 << 50, Err(Errno::EINVAL)),
+            (100, ptr(0, 5, 0) | (1 << 50), Err(Errno::EINVAL)),
             (100, ptr(0, -1, 0), Err(Errno::EBADF)),
         ] {
             assert_eq!(tx_payload(len, ptr, 2048), want, "len {len} ptr {ptr:#x}");
@@ -196,7 +197,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 512 }))]
+        #![proptest_config(cases(512))]
 
         #[test]
         fn packing_loses_nothing(offset: u8, fd: i32, doff in 0..=MAX_DOFF) {

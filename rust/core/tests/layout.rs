@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Pool geometry: figures seen on the original, limits, and that nothing overlaps.
 
+#[path = "../src/cases.rs"]
+mod cases;
+
+use cases::cases;
 use netmap_core::abi::NmreqPoolsInfo;
 use netmap_core::layout::*;
 use netmap_core::Errno;
@@ -214,7 +218,7 @@ fn check(all: &Geometry) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 500 }))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn pools_of_the_kernel_never_overlap(want in any_params()) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Ring cursors against a model that writes down the owner of every slot.
 
+#[path = "../src/cases.rs"]
+mod cases;
+
+use cases::cases;
 use netmap_core::ring::Cursor;
 use proptest::prelude::*;
 
@@ -134,15 +138,15 @@ fn steps(n: u32) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..if cfg!(miri) { 10 } else { 60 })
 }
 
-fn cases() -> impl Strategy<Value = (u32, bool, Vec<Step>)> {
+fn runs() -> impl Strategy<Value = (u32, bool, Vec<Step>)> {
     (1u32..9).prop_flat_map(|n| (Just(n), any::<bool>(), steps(n)))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2000 }))]
+    #![proptest_config(cases(2000))]
 
     #[test]
-    fn the_cursors_agree_with_the_model((n, rx, steps) in cases()) {
+    fn the_cursors_agree_with_the_model((n, rx, steps) in runs()) {
         let mut ring = if rx { Cursor::rx(n) } else { Cursor::tx(n) };
         let mut model = Model::new(n, if rx { 0 } else { n - 1 });
         for step in steps {
