@@ -10,8 +10,10 @@
  * slots belong to the program, all others to the kernel; they change hands
  * only inside NIOCTXSYNC, NIOCRXSYNC, poll, select or epoll_wait.
  *
+ * Offsets are relative, so every process may map the memory where it likes.
  * Trailing arrays have a length that only the kernel knows; standard C++ has no
- * such thing, hence __extension__. Offsets are relative, so every process may map the memory where it likes.
+ * such thing, hence __extension__.
+ *
  * Numbers and layouts are those of netmap's API 14; programs compiled for it
  * run unchanged. netmap_user.h has the access macros, netmap_paste.h what the
  * stack port adds, netmap_legacy.h the requests from before API 14.
