@@ -126,19 +126,21 @@ class VM:
     modules: more stock modules to carry; programs: more programs; files: {guest path: host path};
     mitigations: False for figures that are to be compared with published ones;
     pin: vCPU on one core, all other threads on the other; shell: a shell on this terminal besides;
-    qemu: more arguments for QEMU.
+    emulator: the QEMU to run; qemu: more arguments for it.
     """
 
     _number = itertools.count()
     _subnets = set()
 
     def __init__(self, name="vm", nics=1, nic="e1000", smp=1, mem=1024, append="", modules=(), programs=(), files=None,
-                 mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False, qemu=()):
+                 mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False,
+                 emulator="qemu-system-x86_64", qemu=()):
         self.dir = TOP / "build/vm" / f"{name}-{next(VM._number)}"
         self.dir.mkdir(parents=True, exist_ok=True)
         self.kernel = kernel_folder()
         self.release = self.kernel.name
         self.accel = accel or accelerator()
+        self.emulator = emulator
         self.log = ""
         self.judged = 0
         self.jobs = itertools.count()
@@ -160,7 +162,7 @@ class VM:
     def _start(self, nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu):
         path = f"/tmp/{self.dir.name}.command"
         arguments = ["console=ttyS0", "loglevel=5", "panic=-1", "net.ifnames=0", "random.trust_cpu=on"]
-        command = ["qemu-system-x86_64", "-name", f"{self.dir.name},debug-threads=on", "-nodefaults", "-no-reboot",
+        command = [self.emulator, "-name", f"{self.dir.name},debug-threads=on", "-nodefaults", "-no-reboot",
                    "-display", "none", "-M", "pc", "-smp", str(smp), "-m", str(mem)]
         if self.accel == "kvm":
             command += ["-accel", "kvm", "-cpu", "host"]

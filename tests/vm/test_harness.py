@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The harness itself: what the other tests rely on."""
+
+import pytest
+
+import vm as vmlib
+
+
+def test_status_and_output_come_back(vm):
+    assert vm.run("echo out; echo err >&2; exit 3", check=False) == (3, "out\nerr\n")
+
+
+def test_output_of_any_bytes_and_size(vm):
+    data = vm.run_bytes("head -c 300000 /dev/urandom | tee /tmp/random")[1]
+    assert len(data) == 300000 and data == vm.get("/tmp/random")
+
+
+def test_file_goes_in_unchanged(vm):
+    data = bytes(range(256)) * 100
+    vm.put(data, "/tmp/a file")
+    assert vm.get("/tmp/a file") == data
+
+
+def test_command_that_hangs_is_ended(vm):
+    assert vm.run("sleep 100", timeout=1, check=False).rc == 143
+    assert vm.run("echo on").out == "on\n"
+
+
+def test_background_job(vm):
+    job = vm.spawn("echo begun; exec sleep 100")
+    assert job.poll() is None and job.output() == "begun\n"
+    assert vm.run(f"cat /proc/{job.pid}/comm").out == "sleep\n"
+    job.kill(9)
+    assert job.wait() == 137
+
+
+def test_client_reaches_the_guest(vm):
+    vmlib.host(f"ping -c 1 {vm.nics[0].guest} && ping -c 1 {vm.nics[0].guest6}")
+
+
+@pytest.mark.log(allow=["BUG: planted"])
+def test_fault_in_the_kernel_log_is_seen(vm):
+    vm.run("echo '<3>BUG: planted' >/dev/kmsg")
+    with pytest.raises(AssertionError, match="BUG: planted"):
+        vm.check_log()
+
+
+def test_log_gate_knows_faults_and_boot_messages():
+    for line in ("BUG: kernel NULL pointer dereference", "WARNING: CPU: 0 PID: 1 at net/core/dev.c", "Oops: 0000 [#1]",
+                 "rcu: INFO: rcu_preempt detected stalls", "list_add corruption. prev->next", "refcount_t: underflow",
+                 "BUG: Bad page state in process x", "WARNING: possible recursive locking detected"):
+        assert vmlib.BAD_LOG.search(line), line
+    for line in ("Kernel command line: panic=-1", "rcu: Hierarchical RCU implementation.", "e1000: eth0 NIC Link is Up"):
+        assert not vmlib.BAD_LOG.search(line), line
