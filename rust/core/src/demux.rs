@@ -9,25 +9,6 @@
 
 use core::ops::Range;
 
-/// Source and destination address of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addrs {
-    /// IPv4.
-    V4 {
-        /// Source.
-        saddr: [u8; 4],
-        /// Destination.
-        daddr: [u8; 4],
-    },
-    /// IPv6.
-    V6 {
-        /// Source.
-        saddr: [u8; 16],
-        /// Destination.
-        daddr: [u8; 16],
-    },
-}
-
 /// Where the parts of a TCP segment lie in its frame; offsets and lengths in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpFrame {
@@ -39,16 +20,8 @@ pub struct TcpFrame {
     pub payload_off: usize,
     /// Payload, as the IP header says: padding of the frame is excluded.
     pub payload_len: usize,
-    /// Addresses.
-    pub addrs: Addrs,
-    /// Source port.
-    pub sport: u16,
-    /// Destination port.
-    pub dport: u16,
-    /// Sequence number.
-    pub seq: u32,
-    /// Flags, FIN in bit 0 to CWR in bit 7.
-    pub flags: u8,
+    /// IPv6, not IPv4.
+    pub v6: bool,
 }
 
 impl TcpFrame {
@@ -80,38 +53,36 @@ fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     read(bytes, at).map(u16::from_be_bytes)
 }
 
-/// Finds the TCP segment in a whole Ethernet frame (no FCS); `None` if it is anything else, or
-/// headers are cut off or contradict the length of the frame.
-pub fn tcp_frame(frame: &[u8]) -> Option<TcpFrame> {
-    let (ethertype, l3_off) = ethertype(frame)?;
+/// Finds the TCP segment in an Ethernet frame of `frame_len` bytes (no FCS), of which `head` holds
+/// the first ones; `None` if it is anything else, or headers are not all in `head`, or contradict
+/// the length of the frame.
+#[inline]
+pub fn tcp_frame(head: &[u8], frame_len: usize) -> Option<TcpFrame> {
+    let (ethertype, l3_off) = ethertype(head)?;
+    let packet = head.get(l3_off..)?;
     // What IP says is its own, so that the padding of short frames is not taken for data.
-    let (addrs, header, total) = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame.get(l3_off..)?)?,
-        ETHERTYPE_IPV6 => ipv6(frame.get(l3_off..)?)?,
+    let (v6, header, total) = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet)?,
+        ETHERTYPE_IPV6 => ipv6(packet)?,
         _ => return None,
     };
-    let packet = frame.get(l3_off..)?.get(..total)?;
+    if total > frame_len.checked_sub(l3_off)? {
+        return None;
+    }
     let tcp = packet.get(header..)?;
-    if tcp.len() < TCP_MIN {
-        return None;
-    }
-    let [doff_byte, flags] = read(tcp, 12)?;
+    let [doff_byte] = read(tcp, 12)?;
     let tcp_len = usize::from(doff_byte >> 4).checked_mul(4)?;
-    if tcp_len < TCP_MIN {
+    if tcp_len < TCP_MIN || tcp_len > tcp.len() {
         return None;
     }
-    let payload_len = tcp.len().checked_sub(tcp_len)?;
+    let payload_len = total.checked_sub(header)?.checked_sub(tcp_len)?;
     let l4_off = l3_off.checked_add(header)?;
     Some(TcpFrame {
         l3_off,
         l4_off,
         payload_off: l4_off.checked_add(tcp_len)?,
         payload_len,
-        addrs,
-        sport: read_u16(tcp, 0)?,
-        dport: read_u16(tcp, 2)?,
-        seq: read(tcp, 4).map(u32::from_be_bytes)?,
-        flags,
+        v6,
     })
 }
 
@@ -128,8 +99,8 @@ fn ethertype(frame: &[u8]) -> Option<(u16, usize)> {
     None
 }
 
-/// Addresses, header length and total length of an unfragmented IPv4 packet with TCP.
-fn ipv4(packet: &[u8]) -> Option<(Addrs, usize, usize)> {
+/// IP version, header length and total length of an unfragmented IPv4 packet with TCP.
+fn ipv4(packet: &[u8]) -> Option<(bool, usize, usize)> {
     let [first] = read(packet, 0)?;
     let header = usize::from(first & 0xf).checked_mul(4)?;
     let [proto] = read(packet, 9)?;
@@ -137,24 +108,16 @@ fn ipv4(packet: &[u8]) -> Option<(Addrs, usize, usize)> {
         && header >= IPV4_MIN
         && proto == PROTO_TCP
         && read_u16(packet, 6)? & FRAGMENT == 0;
-    let addrs = Addrs::V4 {
-        saddr: read(packet, 12)?,
-        daddr: read(packet, 16)?,
-    };
-    plain.then_some((addrs, header, usize::from(read_u16(packet, 2)?)))
+    plain.then_some((false, header, usize::from(read_u16(packet, 2)?)))
 }
 
-/// Addresses, header length and total length of an IPv6 packet with TCP right after its header.
-fn ipv6(packet: &[u8]) -> Option<(Addrs, usize, usize)> {
+/// IP version, header length and total length of an IPv6 packet with TCP right after its header.
+fn ipv6(packet: &[u8]) -> Option<(bool, usize, usize)> {
     let [first] = read(packet, 0)?;
     let [next_header] = read(packet, 6)?;
     let plain = first >> 4 == 6 && next_header == PROTO_TCP;
-    let addrs = Addrs::V6 {
-        saddr: read(packet, 8)?,
-        daddr: read(packet, 24)?,
-    };
     let total = usize::from(read_u16(packet, 4)?).checked_add(IPV6_LEN)?;
-    plain.then_some((addrs, IPV6_LEN, total))
+    plain.then_some((true, IPV6_LEN, total))
 }
 
 #[cfg(test)]
@@ -201,22 +164,28 @@ mod tests {
         tcp
     }
 
+    fn whole(frame: &[u8]) -> Option<TcpFrame> {
+        tcp_frame(frame, frame.len())
+    }
+
+    #[test]
+    fn the_first_bytes_suffice() {
+        let frame = v4(0, 0, 3, 1448);
+        let got = tcp_frame(&frame[..128], frame.len());
+        assert_eq!(got, whole(&frame));
+        assert_eq!(tcp_frame(&frame[..128], frame.len() - 1), None);
+        assert_eq!(tcp_frame(&frame[..65], frame.len()), None);
+    }
+
     #[test]
     fn the_usual_headers_are_66_bytes() {
-        let got = tcp_frame(&v4(0, 0, 3, 81)).unwrap();
+        let got = whole(&v4(0, 0, 3, 81)).unwrap();
         let want = TcpFrame {
             l3_off: 14,
             l4_off: 34,
             payload_off: 66,
             payload_len: 81,
-            addrs: Addrs::V4 {
-                saddr: [10, 0, 0, 1],
-                daddr: [10, 0, 0, 2],
-            },
-            sport: 0x1234,
-            dport: 80,
-            seq: 0x0102_0304,
-            flags: 0x18,
+            v6: false,
         };
         assert_eq!(got, want);
     }
@@ -225,7 +194,7 @@ mod tests {
     fn options_and_tags_move_the_payload() {
         for (tags, ip_opts, tcp_opts) in [(0, 0, 0), (1, 0, 3), (2, 10, 10), (0, 10, 0)] {
             let frame = v4(tags, ip_opts, tcp_opts, 5);
-            let got = tcp_frame(&frame).unwrap();
+            let got = whole(&frame).unwrap();
             assert_eq!(&frame[got.payload()], b"ddddd");
             assert_eq!(got.payload_off, frame.len() - 5);
         }
@@ -235,23 +204,19 @@ mod tests {
     fn padding_is_not_payload() {
         let mut frame = v4(0, 0, 0, 1);
         frame.resize(60, 0);
-        assert_eq!(tcp_frame(&frame).unwrap().payload_len, 1);
+        assert_eq!(whole(&frame).unwrap().payload_len, 1);
         let mut ack = v4(0, 0, 0, 0);
         ack.resize(60, 0);
-        assert_eq!(tcp_frame(&ack).unwrap().payload_len, 0);
+        assert_eq!(whole(&ack).unwrap().payload_len, 0);
     }
 
     #[test]
     fn ipv6_is_recognised() {
         let frame = v6(7);
-        let got = tcp_frame(&frame).unwrap();
+        let got = whole(&frame).unwrap();
         assert_eq!((got.l3_off, got.l4_off, got.payload_off), (14, 54, 74));
         assert_eq!(&frame[got.payload()], b"ddddddd");
-        let want = Addrs::V6 {
-            saddr: [0xfd; 16],
-            daddr: [0xfe; 16],
-        };
-        assert_eq!(got.addrs, want);
+        assert!(got.v6);
     }
 
     #[test]
@@ -275,18 +240,18 @@ mod tests {
             ("TCP header longer than the packet", change(46, 0xf0)),
             ("empty", Vec::new()),
         ] {
-            assert_eq!(tcp_frame(&frame), None, "{why}");
+            assert_eq!(whole(&frame), None, "{why}");
         }
         let mut extension = v6(10);
         extension[20] = 0;
-        assert_eq!(tcp_frame(&extension), None, "extension header");
+        assert_eq!(whole(&extension), None, "extension header");
     }
 
     #[test]
     fn a_frame_cut_off_anywhere_is_refused() {
         for frame in [v4(1, 2, 3, 10), v6(10)] {
             for end in 0..frame.len() {
-                assert_eq!(tcp_frame(&frame[..end]), None, "{end} bytes");
+                assert_eq!(whole(&frame[..end]), None, "{end} bytes");
             }
         }
     }
@@ -298,7 +263,7 @@ mod tests {
         fn random_bytes_give_offsets_within_the_frame(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
-            if let Some(got) = tcp_frame(&bytes) {
+            if let Some(got) = whole(&bytes) {
                 prop_assert!(bytes.get(got.payload()).is_some());
             }
         }
@@ -314,7 +279,7 @@ mod tests {
                     *byte = value;
                 }
             }
-            if let Some(got) = tcp_frame(&frame) {
+            if let Some(got) = whole(&frame) {
                 prop_assert!(got.l3_off < got.l4_off && got.l4_off < got.payload_off);
                 prop_assert!(frame.get(got.payload()).is_some());
             }
