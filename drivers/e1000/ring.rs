@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Descriptors of the e1000: legacy ones for receive and for plain frames, extended ones for
+//! frames with offloads ("PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's
+//! Manual", sections 3.2 and 3.3).
+//!
+//! # Invariants
+//!
+//! The memory of a [`DescRing`] stays valid as long as the ring value lives: the queue drops it in
+//! the driver's stop() call, before the driver frees or reuses the memory.
+
+use crate::drivers::hw::{self, Offload, Received};
+use crate::sys::netdev::DescRing;
+
+/// Bytes of a descriptor: two little-endian words of 64 bits.
+const DESC: usize = 16;
+
+// Second word of a receive descriptor, as the hardware writes it back.
+const RXD_DD: u64 = 1 << 32;
+const RXD_EOP: u64 = 1 << 33;
+/// "Ignore the checksum bits".
+const RXD_IXSM: u64 = 1 << 34;
+const RXD_TCPCS: u64 = 1 << 37;
+/// CRC, symbol, sequence, carrier extension and data errors.
+const RXD_FRAME_ERRORS: u64 = 0x97 << 40;
+const RXD_TCPE: u64 = 0x20 << 40;
+
+// Second word of a transmit descriptor. Bits 24 to 31 are the command.
+const TXD_EOP: u64 = 1 << 24;
+const TXD_IFCS: u64 = 1 << 25;
+const TXD_TSE: u64 = 1 << 26;
+const TXD_RS: u64 = 1 << 27;
+const TXD_DEXT: u64 = 1 << 29;
+/// Descriptor type "data" of an extended descriptor; "context" is 0.
+const TXD_DATA: u64 = 1 << 20;
+const TXD_DD: u64 = 1 << 32;
+/// Insert the IP or the TCP checksum.
+const TXD_IXSM: u64 = 1 << 40;
+const TXD_TXSM: u64 = 1 << 41;
+// In a context descriptor the command has other bits.
+const CTX_TCP: u64 = 1 << 24;
+const CTX_IP: u64 = 1 << 25;
+
+/// A transmit descriptor takes at most this many bytes.
+const TX_MAX: u32 = 4096;
+/// Erratum 10 on PCI-X: the first descriptor of a frame must be shorter than 2016 bytes.
+const TX_FIRST_MAX: u32 = 2015;
+/// Errata of TSO: descriptors that end a frame may be written back too early; a last one of four
+/// bytes gives the data before it time to be read.
+const TX_SENTINEL: u32 = 4;
+
+/// Reads word `word` of descriptor `i`.
+#[inline]
+fn read(memory: &DescRing, i: u32, word: usize) -> u64 {
+    if i >= memory.count() {
+        return 0;
+    }
+    // SAFETY: within the `count` descriptors of the ring, aligned to 8, valid by the module's
+    // invariant. The device may write it, hence volatile.
+    let value = unsafe { memory.desc().add(i as usize * DESC + word * 8).cast::<u64>().read_volatile() };
+    u64::from_le(value)
+}
+
+/// Writes word `word` of descriptor `i`.
+#[inline]
+fn write(memory: &DescRing, i: u32, word: usize, value: u64) {
+    if i >= memory.count() {
+        return;
+    }
+    // SAFETY: as in `read`; the descriptor is not the device's now.
+    unsafe {
+        memory.desc().add(i as usize * DESC + word * 8).cast::<u64>().write_volatile(value.to_le());
+    }
+}
+
+/// The receive ring.
+pub(crate) struct RxRing {
+    memory: DescRing,
+}
+
+impl RxRing {
+    pub(crate) fn new(memory: DescRing) -> Self {
+        Self { memory }
+    }
+}
+
+impl hw::RxRing for RxRing {
+    #[inline]
+    fn count(&self) -> u32 {
+        self.memory.count()
+    }
+
+    #[inline]
+    fn post(&mut self, i: u32, dma: u64) {
+        write(&self.memory, i, 0, dma);
+        // Status 0: not done.
+        write(&self.memory, i, 1, 0);
+    }
+
+    #[inline]
+    fn reap(&self, i: u32) -> Option<Received> {
+        // One load, so the length belongs to the status.
+        let word = read(&self.memory, i, 1);
+        if word & RXD_DD == 0 {
+            return None;
+        }
+        self.memory.read_barrier();
+        Some(Received {
+            len: word as u16,
+            eop: word & RXD_EOP != 0,
+            csum_ok: word & (RXD_IXSM | RXD_TCPCS | RXD_TCPE) == RXD_TCPCS,
+            bad: word & RXD_FRAME_ERRORS != 0,
+        })
+    }
+
+    #[inline]
+    fn doorbell(&mut self, next: u32) {
+        self.memory.doorbell(next);
+    }
+}
+
+/// The transmit ring.
+pub(crate) struct TxRing {
+    memory: DescRing,
+    /// The checksum context that the hardware keeps; it has a second one for TSO.
+    context: Option<(u8, u8)>,
+    /// A frame was sent with TSO: the sentinel is needed once more after it.
+    after_tso: bool,
+}
+
+impl TxRing {
+    pub(crate) fn new(memory: DescRing) -> Self {
+        Self { memory, context: None, after_tso: false }
+    }
+}
+
+impl hw::TxRing for TxRing {
+    #[inline]
+    fn count(&self) -> u32 {
+        self.memory.count()
+    }
+
+    #[inline]
+    fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
+        match *offload {
+            Offload::None => false,
+            Offload::Checksum { start, field } => {
+                if self.context == Some((start, field)) {
+                    return false;
+                }
+                self.context = Some((start, field));
+                // TUCSS, TUCSO; TUCSE 0: to the end of the frame.
+                let upper = u64::from(start) | u64::from(field) << 8;
+                write(&self.memory, i, 0, upper << 32);
+                write(&self.memory, i, 1, TXD_DEXT | CTX_TCP);
+                true
+            }
+            Offload::Tso { v6, l3, l4, hdr_len, mss, payload } => {
+                // IP checksum at byte 10 of the header, TCP's at byte 16.
+                let ip_field = u64::from(l3) + 10;
+                let ip_end = if v6 { 0 } else { u64::from(l4).saturating_sub(1) };
+                let tcp_field = u64::from(l4) + 16;
+                write(
+                    &self.memory,
+                    i,
+                    0,
+                    u64::from(l3)
+                        | (ip_field & 0xff) << 8
+                        | ip_end << 16
+                        | u64::from(l4) << 32
+                        | (tcp_field & 0xff) << 40,
+                );
+                let ip = if v6 { 0 } else { CTX_IP };
+                write(
+                    &self.memory,
+                    i,
+                    1,
+                    TXD_DEXT
+                        | TXD_TSE
+                        | CTX_TCP
+                        | ip
+                        | u64::from(payload & 0xf_ffff)
+                        | u64::from(hdr_len) << 40
+                        | u64::from(mss) << 48,
+                );
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn limits(&self, offload: &Offload) -> (u32, u32) {
+        match *offload {
+            // The hardware reserves room for four segments per descriptor.
+            Offload::Tso { mss, .. } => {
+                let max = TX_MAX.min(u32::from(mss) * 4).max(64);
+                (max.min(TX_FIRST_MAX), max)
+            }
+            _ => (TX_FIRST_MAX, TX_MAX),
+        }
+    }
+
+    #[inline]
+    fn tail_split(&mut self, offload: &Offload) -> u32 {
+        if matches!(offload, Offload::Tso { .. }) {
+            self.after_tso = true;
+            return TX_SENTINEL;
+        }
+        if core::mem::take(&mut self.after_tso) {
+            return TX_SENTINEL;
+        }
+        0
+    }
+
+    #[inline]
+    fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
+        let command = match *offload {
+            Offload::None => TXD_IFCS,
+            Offload::Checksum { .. } => TXD_IFCS | TXD_DEXT | TXD_DATA | TXD_TXSM,
+            Offload::Tso { v6, .. } => {
+                let ip = if v6 { 0 } else { TXD_IXSM };
+                TXD_IFCS | TXD_DEXT | TXD_DATA | TXD_TSE | TXD_TXSM | ip
+            }
+        };
+        let eop = if last { TXD_EOP } else { 0 };
+        write(&self.memory, i, 0, dma);
+        write(&self.memory, i, 1, command | eop | u64::from(len & 0xffff));
+    }
+
+    #[inline]
+    fn forget_context(&mut self) {
+        self.context = None;
+    }
+
+    #[inline]
+    fn report(&mut self, i: u32) {
+        let word = read(&self.memory, i, 1);
+        write(&self.memory, i, 1, word | TXD_RS);
+    }
+
+    #[inline]
+    fn complete(&self, i: u32) -> bool {
+        let done = read(&self.memory, i, 1) & TXD_DD != 0;
+        if done {
+            self.memory.read_barrier();
+        }
+        done
+    }
+
+    #[inline]
+    fn doorbell(&mut self, next: u32) {
+        self.memory.doorbell(next);
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a hardware ring must do, independent of the NIC.
+//!
+//! A ring here is only the descriptor memory and the doorbell. Which descriptors are the
+//! hardware's, and which buffers they refer to, is kept by `adapter::queue`, which calls one ring
+//! under one lock.
+
+use super::e1000;
+use crate::sys::netdev::DescRing;
+
+/// A finished receive descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// Bytes in the buffer, without CRC.
+    pub(crate) len: u16,
+    /// The last descriptor of its frame.
+    pub(crate) eop: bool,
+    /// The hardware verified the TCP or UDP checksum.
+    pub(crate) csum_ok: bool,
+    /// The frame is damaged.
+    pub(crate) bad: bool,
+}
+
+/// What the hardware completes in a frame that it sends. Offsets count from the frame's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offload {
+    /// Nothing.
+    None,
+    /// The sum of everything from byte `start` on goes to `field`, which holds the pseudo header's.
+    Checksum { start: u8, field: u8 },
+    /// The frame is cut into segments of `mss` payload bytes, each with a copy of the headers.
+    Tso {
+        v6: bool,
+        /// First byte of the IP header.
+        l3: u8,
+        /// First byte of the TCP header.
+        l4: u8,
+        /// Bytes of all headers.
+        hdr_len: u8,
+        mss: u16,
+        /// Bytes behind the headers.
+        payload: u32,
+    },
+}
+
+/// A ring of receive descriptors. Numbers of descriptors are below [`count`](Self::count).
+pub(crate) trait RxRing {
+    /// Number of descriptors.
+    fn count(&self) -> u32;
+    /// Gives descriptor `i` an empty buffer at bus address `dma`.
+    fn post(&mut self, i: u32, dma: u64);
+    /// What arrived in descriptor `i`, if the hardware is done with it.
+    fn reap(&self, i: u32) -> Option<Received>;
+    /// Tells the hardware that the descriptors before `next` are its own.
+    fn doorbell(&mut self, next: u32);
+}
+
+/// A ring of transmit descriptors. Numbers of descriptors are below [`count`](Self::count).
+pub(crate) trait TxRing {
+    /// Number of descriptors.
+    fn count(&self) -> u32;
+    /// Writes the descriptor that announces `offload` to `i`, if one is needed before the frame's
+    /// data. False: nothing was written.
+    fn prepare(&mut self, i: u32, offload: &Offload) -> bool;
+    /// Most bytes that a descriptor may hold: (of a frame's first one, of the others).
+    fn limits(&self, offload: &Offload) -> (u32, u32);
+    /// Bytes that the last descriptor of a frame must be split by, or 0: errata.
+    fn tail_split(&mut self, offload: &Offload) -> u32;
+    /// Writes a data descriptor: `len` bytes at bus address `dma`.
+    fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload);
+    /// The descriptor that the last [`prepare`](Self::prepare) wrote is not sent after all.
+    fn forget_context(&mut self);
+    /// Asks for a report when descriptor `i`, the last of a frame, is done. Before the doorbell.
+    fn report(&mut self, i: u32);
+    /// Whether the hardware is done with descriptor `i`, for which a report was asked, and with
+    /// all before it.
+    fn complete(&self, i: u32) -> bool;
+    /// Tells the hardware that the descriptors before `next` are its own.
+    fn doorbell(&mut self, next: u32);
+}
+
+/// Drivers that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    E1000,
+}
+
+impl Driver {
+    /// By the name that the driver registers with its bus.
+    pub(crate) fn by_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"e1000" => Some(Self::E1000),
+            _ => None,
+        }
+    }
+
+    /// Receive buffer lengths that the hardware can be programmed for, in bytes.
+    pub(crate) fn rx_buf_sizes(self) -> &'static [u32] {
+        match self {
+            Self::E1000 => e1000::RX_BUF_SIZES,
+        }
+    }
+
+    /// A receive ring of this driver in `memory`.
+    pub(crate) fn rx_ring(self, memory: DescRing) -> HwRx {
+        match self {
+            Self::E1000 => HwRx::E1000(e1000::RxRing::new(memory)),
+        }
+    }
+
+    /// A transmit ring of this driver in `memory`.
+    pub(crate) fn tx_ring(self, memory: DescRing) -> HwTx {
+        match self {
+            Self::E1000 => HwTx::E1000(e1000::TxRing::new(memory)),
+        }
+    }
+}
+
+/// A receive ring of any driver: calls are resolved by a match, not through a table.
+pub(crate) enum HwRx {
+    E1000(e1000::RxRing),
+}
+
+/// A transmit ring of any driver.
+pub(crate) enum HwTx {
+    E1000(e1000::TxRing),
+}
+
+macro_rules! each {
+    ($self:ident, $ring:ident => $call:expr) => {
+        match $self {
+            Self::E1000($ring) => $call,
+        }
+    };
+}
+
+impl RxRing for HwRx {
+    #[inline]
+    fn count(&self) -> u32 {
+        each!(self, r => r.count())
+    }
+    #[inline]
+    fn post(&mut self, i: u32, dma: u64) {
+        each!(self, r => r.post(i, dma));
+    }
+    #[inline]
+    fn reap(&self, i: u32) -> Option<Received> {
+        each!(self, r => r.reap(i))
+    }
+    #[inline]
+    fn doorbell(&mut self, next: u32) {
+        each!(self, r => r.doorbell(next));
+    }
+}
+
+impl TxRing for HwTx {
+    #[inline]
+    fn count(&self) -> u32 {
+        each!(self, r => r.count())
+    }
+    #[inline]
+    fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
+        each!(self, r => r.prepare(i, offload))
+    }
+    #[inline]
+    fn limits(&self, offload: &Offload) -> (u32, u32) {
+        each!(self, r => r.limits(offload))
+    }
+    #[inline]
+    fn tail_split(&mut self, offload: &Offload) -> u32 {
+        each!(self, r => r.tail_split(offload))
+    }
+    #[inline]
+    fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
+        each!(self, r => r.push(i, dma, len, last, offload));
+    }
+    #[inline]
+    fn forget_context(&mut self) {
+        each!(self, r => r.forget_context());
+    }
+    #[inline]
+    fn report(&mut self, i: u32) {
+        each!(self, r => r.report(i));
+    }
+    #[inline]
+    fn complete(&self, i: u32) -> bool {
+        each!(self, r => r.complete(i))
+    }
+    #[inline]
+    fn doorbell(&mut self, next: u32) {
+        each!(self, r => r.doorbell(next));
+    }
+}

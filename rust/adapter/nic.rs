@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A NIC in netmap mode: its queues, and who uses them.
+//!
+//! The user (`Upper`) is a stack port or a port that shows the NIC's rings. Rings come and go
+//! with the driver's restarts (ifdown, MTU, ring size, watchdog): between the driver's `stop` and
+//! the next `rx_ring`/`tx_ring` a queue has no hardware ring and does nothing. The queues
+//! themselves live as long as the [`Nic`].
+//!
+//! Lock order: rtnl, then what the user locks in its callbacks, then one queue lock (bottom halves
+//! off), then the pool's.
+
+#![deny(unsafe_code)]
+
+use super::queue::{Running, RxQueue, TxQueue, TxSpace};
+use crate::drivers::hw::Driver as Chip;
+use crate::mem::Pool;
+use crate::sys::bh::BhGuard;
+use crate::sys::dma::{DmaDevice, PoolMap};
+use crate::sys::netdev::{self, DescRing, Driver, Event, Hooks, Mode, NetDev, NicOps, Rtnl, Watcher};
+use crate::sys::skb::Skb;
+pub(crate) use crate::sys::netdev::Notifier;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+
+/// Who uses a NIC in netmap mode.
+pub(crate) trait Upper: Send + Sync {
+    /// Receive queue `queue` has an empty ring: post buffers. Process context, no lock but rtnl.
+    fn configured(&self, nic: &Nic, queue: u32);
+
+    /// The NIC has stopped; posted buffers are back in the queues' caches, frames to be sent are
+    /// dropped. Process context.
+    fn cleaned(&self, nic: &Nic) {
+        let _ = nic;
+    }
+
+    /// NAPI poll of interrupt vector `vector`: returns the work done, less than `budget` when
+    /// there is no more. `rearm` left true: interrupts are unmasked; false: the user calls
+    /// [`Nic::irq_enable`] when it wants them.
+    fn irq(&self, nic: &Nic, vector: u32, budget: i32, rearm: &mut bool) -> i32;
+
+    /// The stack sends a frame. `Err`: no room (see [`TxQueue::ready`]), the stack tries again. A
+    /// frame that cannot be sent at all is dropped.
+    fn xmit(&self, nic: &Nic, queue: u32, skb: Skb) -> Result<(), Skb>;
+
+    /// The NIC has gone (driver unloaded, moved to another name space); netmap mode has ended. The
+    /// user drops its references of the [`Nic`]: the device waits for them.
+    fn gone(&self, nic: &Nic, rtnl: &Rtnl);
+
+    /// Its state, link or MTU changed.
+    fn changed(&self, nic: &Nic, event: Event) {
+        let _ = (nic, event);
+    }
+}
+
+/// A NIC in netmap mode.
+#[pin_data]
+pub(crate) struct Nic {
+    dev: NetDev,
+    chip: Chip,
+    pool: Arc<Pool>,
+    upper: Arc<dyn Upper>,
+    rx: KVec<Pin<KBox<SpinLock<RxQueue>>>>,
+    tx: KVec<Pin<KBox<SpinLock<TxQueue>>>>,
+    rx_slots: u32,
+    tx_slots: u32,
+    /// False from the end of netmap mode on.
+    alive: AtomicBool,
+    #[pin]
+    held: Mutex<Held>,
+}
+
+/// What is given up when netmap mode ends.
+struct Held {
+    mode: Option<Mode<Nic>>,
+    dma: Option<DmaDevice>,
+}
+
+impl Nic {
+    /// Puts a NIC into netmap mode with buffers of `pool`. `upper` is called from inside if the
+    /// NIC is up.
+    ///
+    /// The NIC and its user refer to each other: the user drops its reference after
+    /// [`detach`](Self::detach) or in [`Upper::gone`].
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`: no patched driver, or the chip cannot. `EBUSY`: in netmap mode already, or XDP
+    /// is in use. `EINVAL`: the pool's buffers are too small. `EIO`: the NIC cannot reach the
+    /// pool's memory. `ENOMEM`.
+    pub(crate) fn attach(
+        dev: NetDev,
+        pool: Arc<Pool>,
+        upper: Arc<dyn Upper>,
+        rtnl: &Rtnl,
+    ) -> Result<Arc<Self>> {
+        let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(EOPNOTSUPP)?;
+        let driver = Driver::of(&dev, rtnl)?;
+        let sizes = chip.rx_buf_sizes().iter();
+        let rx_buf_size = sizes.copied().filter(|&s| s <= pool.buf_size()).max().ok_or(EINVAL)?;
+        let map = PoolMap::new(driver.dma(), &pool).inspect_err(|_| {
+            pr_warn!("this NIC's DMA cannot reach all of the pool's memory\n");
+        })?;
+        let map = Arc::new(map, GFP_KERNEL)?;
+        let mut rx = KVec::new();
+        for q in 0..driver.num_rx {
+            let queue = RxQueue::new(q, pool.clone(), map.clone())?;
+            rx.push(KBox::pin_init(new_spinlock!(queue, "netmap_rx"), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let mut tx = KVec::new();
+        for q in 0..driver.num_tx {
+            let queue = TxQueue::new(q, map.clone());
+            tx.push(KBox::pin_init(new_spinlock!(queue, "netmap_tx"), GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let (rx_slots, tx_slots) = (driver.rx_slots, driver.tx_slots);
+        let held = Held { mode: None, dma: Some(driver.dma()) };
+        let nic = Arc::pin_init(
+            pin_init!(Self {
+                dev,
+                chip,
+                pool,
+                upper,
+                rx,
+                tx,
+                rx_slots,
+                tx_slots,
+                alive: AtomicBool::new(true),
+                held <- new_mutex!(held, "netmap_nic"),
+            }),
+            GFP_KERNEL,
+        )?;
+        // Before the driver knows us, so that its unloading cannot be missed.
+        netdev::watch(&nic.dev, nic.clone(), rtnl)?;
+        match driver.enter(nic.clone(), rx_buf_size, rtnl) {
+            Ok(mode) => {
+                nic.held.lock().mode = Some(mode);
+                Ok(nic)
+            }
+            Err(e) => {
+                nic.detach(rtnl);
+                Err(e)
+            }
+        }
+    }
+
+    /// Ends netmap mode. Afterwards the user is not called any more and the queues are empty.
+    /// Nothing happens if it has ended already.
+    pub(crate) fn detach(&self, rtnl: &Rtnl) {
+        if !self.alive.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        netdev::unwatch(&self.dev, rtnl);
+        let mode = self.held.lock().mode.take();
+        if let Some(mode) = mode {
+            mode.leave(rtnl);
+        }
+        for rx in self.rx.iter() {
+            let _bh = BhGuard::new();
+            rx.lock().close();
+        }
+        for tx in self.tx.iter() {
+            let space = {
+                let _bh = BhGuard::new();
+                let space = tx.lock().close();
+                space
+            };
+            // Freeing DMA memory needs bottom halves on.
+            drop(space);
+        }
+        self.held.lock().dma = None;
+    }
+
+    /// Receive queue `queue`. Locked with bottom halves off.
+    #[inline]
+    pub(crate) fn rx(&self, queue: u32) -> Option<&SpinLock<RxQueue>> {
+        Some(self.rx.get(queue as usize)?)
+    }
+
+    /// Transmit queue `queue`. Locked with bottom halves off.
+    #[inline]
+    pub(crate) fn tx(&self, queue: u32) -> Option<&SpinLock<TxQueue>> {
+        Some(self.tx.get(queue as usize)?)
+    }
+
+    /// Number of receive queues.
+    #[inline]
+    pub(crate) fn num_rx(&self) -> u32 {
+        self.rx.len() as u32
+    }
+
+    /// Number of transmit queues.
+    #[inline]
+    pub(crate) fn num_tx(&self) -> u32 {
+        self.tx.len() as u32
+    }
+
+    /// Descriptors of a receive queue when the NIC was attached.
+    pub(crate) fn rx_slots(&self) -> u32 {
+        self.rx_slots
+    }
+
+    /// Descriptors of a transmit queue when the NIC was attached.
+    pub(crate) fn tx_slots(&self) -> u32 {
+        self.tx_slots
+    }
+
+    /// The memory its buffers come from.
+    #[inline]
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Its device.
+    #[inline]
+    pub(crate) fn dev(&self) -> &NetDev {
+        &self.dev
+    }
+
+    /// Largest packet behind the Ethernet header, in bytes.
+    #[inline]
+    pub(crate) fn mtu(&self) -> u32 {
+        self.dev.mtu()
+    }
+
+    /// Whether netmap mode has not ended.
+    #[inline]
+    pub(crate) fn alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Unmasks the interrupts of a queue: for received frames, and for sent ones if the stack
+    /// waits for room or `tx` asks for it.
+    pub(crate) fn irq_enable(&self, queue: u32, tx: bool) {
+        let _bh = BhGuard::new();
+        let tx = tx || self.tx(queue).is_some_and(|t| t.lock().stopped());
+        // Under the lock, so that the ring and with it the driver stay.
+        if let Some(rx) = self.rx(queue) {
+            let rx = rx.lock();
+            if let Some(hooks) = rx.hooks() {
+                hooks.irq_enable(queue, tx);
+            }
+        }
+    }
+
+    /// Has [`Upper::irq`] called soon.
+    pub(crate) fn schedule(&self, queue: u32) {
+        let _bh = BhGuard::new();
+        if let Some(rx) = self.rx(queue) {
+            let rx = rx.lock();
+            if let Some(hooks) = rx.hooks() {
+                hooks.schedule(queue);
+            }
+        }
+    }
+}
+
+impl NicOps for Nic {
+    fn tx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks) {
+        let (Some(tx), Some(dma)) = (self.tx(queue), self.held.lock().dma.clone()) else {
+            return;
+        };
+        let Ok(space) = TxSpace::new(dma, ring.count()) else {
+            pr_err!("no memory for transmit queue {queue}: it stays closed\n");
+            return;
+        };
+        let run = Running { hw: self.chip.tx_ring(ring), hooks };
+        let old = {
+            let _bh = BhGuard::new();
+            let old = tx.lock().start(run, space);
+            old
+        };
+        drop(old);
+    }
+
+    fn rx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks) {
+        let Some(rx) = self.rx(queue) else {
+            return;
+        };
+        let Ok(bufs) = KVec::from_elem(0u32, ring.count() as usize, GFP_KERNEL) else {
+            pr_err!("no memory for receive queue {queue}: it stays closed\n");
+            return;
+        };
+        let run = Running { hw: self.chip.rx_ring(ring), hooks };
+        let old = {
+            let _bh = BhGuard::new();
+            let old = rx.lock().start(run, bufs);
+            old
+        };
+        drop(old);
+        self.upper.configured(self, queue);
+    }
+
+    fn stop(&self) {
+        let _bh = BhGuard::new();
+        for rx in self.rx.iter() {
+            rx.lock().stop();
+        }
+        for tx in self.tx.iter() {
+            tx.lock().stop();
+        }
+    }
+
+    fn clean(&self) {
+        {
+            let _bh = BhGuard::new();
+            for rx in self.rx.iter() {
+                rx.lock().unpost_all();
+            }
+            for tx in self.tx.iter() {
+                tx.lock().forget_all();
+            }
+        }
+        self.upper.cleaned(self);
+    }
+
+    fn xmit(&self, queue: u32, skb: Skb) -> Result<(), Skb> {
+        self.upper.xmit(self, queue, skb)
+    }
+
+    fn poll(&self, vector: u32, budget: i32, rearm: &mut bool, tx: &mut bool) -> i32 {
+        if let Some(queue) = self.tx(vector) {
+            queue.lock().reap();
+        }
+        let work = self.upper.irq(self, vector, budget, rearm);
+        *tx = self.tx(vector).is_some_and(|t| t.lock().stopped());
+        work
+    }
+}
+
+impl Watcher for Nic {
+    fn event(&self, event: Event, rtnl: &Rtnl) {
+        if event == Event::Unregister {
+            self.detach(rtnl);
+            self.upper.gone(self, rtnl);
+        } else {
+            self.upper.changed(self, event);
+        }
+    }
+}
+
+/// Starts to listen for what happens to network devices. Once, when the module is loaded, before
+/// any [`Nic::attach`].
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn init() -> Result<Notifier> {
+    Notifier::new()
+}
