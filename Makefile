@@ -1,45 +1,90 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# What people type. `make help` lists it. The kernel modules themselves are described in Kbuild.
+# What people type; `make help` lists it. The kernel modules themselves are described in Kbuild.
+# Everything but `make deps` and `make install` runs in the environment of scripts/env.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 ENV := scripts/env
+PYTEST := $(ENV) python3 -m pytest -p no:cacheprovider
 
-# Modules are built for the running kernel where that is a supported Debian 13 kernel, else for the virtual machine's.
+# `make` and `make modules` build for the running kernel where that is a supported one of Debian 13, else for
+# the virtual machine's.
 RUNNING := $(shell uname -r)
 NATIVE := $(shell scripts/kernel is-native && echo yes)
 
 .PHONY: all
-all: modules apps ## kernel modules and programs
+all: modules apps ## the kernel modules and the programs
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t16
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t14
+	@echo
+	@echo "KERNEL=7.2   another kernel series than the newest supported one"
+	@echo "COUNT=1      make demo: count guest instructions per request too"
 
-.PHONY: setup
-setup: ## fetch the environment and the kernel (done by whatever needs it)
-	@scripts/setup
-	@$(ENV) --net scripts/kernel prepare >/dev/null
+.PHONY: demo
+demo: vm-modules apps ## phttpd on plain sockets and on a stack port, measured in a virtual machine
+	@count=; if [ -n "$(COUNT)" ]; then count="--count $$($(ENV) --net scripts/counter)"; fi; \
+	$(ENV) python3 tests/bench/demo.py $$count
+
+.PHONY: test
+test: test-host test-modules test-vm ## everything: lint, host tests, modules for all kernels, tests in virtual machines
+
+.PHONY: lint
+lint: fetch ## formatting, clippy, shellcheck, checkpatch
+	@scripts/lint
+
+.PHONY: test-host
+test-host: lint ## unit and property tests, the ABI check
+	@$(ENV) cargo test --workspace --offline --locked --quiet
+
+.PHONY: test-modules
+test-modules: ## build the modules for every supported kernel series
+	@for series in $$(. scripts/common.sh; echo "$$KERNEL_SERIES"); do \
+		KERNEL=$$series $(MAKE) vm-modules || exit; \
+	done
+
+.PHONY: test-vm
+test-vm: vm-modules apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
+	@$(PYTEST) $(or $(TESTS),tests)
 
 .PHONY: modules
-modules: ## netmap.ko and the patched drivers, in build/kernel/RELEASE
 ifeq ($(NATIVE),yes)
+modules: ## netmap.ko and the patched NIC drivers, in build/kernel/RELEASE
 	@dir=$$(scripts/kernel native) && scripts/modules "$$dir" $(RUNNING)
 else
-	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
+modules: vm-modules
 endif
 
+.PHONY: vm-modules
+vm-modules: ## the same for the virtual machine's kernel
+	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
+
 .PHONY: apps
-apps: ## the programs, in build/cargo/release
+apps: fetch ## the programs, in build/cargo/release
+	@$(ENV) cargo build --workspace --release --offline --locked --quiet
+
+.PHONY: fetch
+fetch:
 	@$(ENV) --net cargo fetch --locked --quiet
-	@$(ENV) cargo build --release --offline --locked --quiet
 
 .PHONY: vm
-vm: modules ## a virtual machine with all of it, and a shell in it
+vm: vm-modules apps ## a virtual machine with all of it, and a shell in it
 	@scripts/vm
+
+.PHONY: deps
+deps: ## on a Debian 13 server: install what building the modules there needs
+	apt-get install --no-install-recommends $$(sed -n '/^# kernel modules/,/^$$/{/^[a-z]/p}' scripts/packages)
+
+.PHONY: install
+install: ## on a Debian 13 server: install the modules for the running kernel
+	@[ -e build/kernel/$(RUNNING)/netmap.ko ] || { echo "no modules for $(RUNNING) yet: run make first" >&2; exit 1; }
+	install -d $(DESTDIR)/lib/modules/$(RUNNING)/updates
+	install -m 644 build/kernel/$(RUNNING)/*.ko $(DESTDIR)/lib/modules/$(RUNNING)/updates/
+	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(RUNNING)
 
 .PHONY: clean
 clean: ## remove what was built (the cache stays)

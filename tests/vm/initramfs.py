@@ -100,8 +100,11 @@ class Initramfs:
         out.write(head + b"\0" * (-len(head) % 4) + content + b"\0" * (-len(content) % 4))
 
 
-def build(path, kernel, release, programs=(), files=None, modules=()):
-    """Writes the file system of the machine that boots `kernel` (a folder of scripts/kernel)."""
+def build(path, kernel, release, programs=(), files=None, modules=(), stock=()):
+    """Writes the file system of the machine that boots `kernel` (a folder of scripts/kernel).
+
+    Modules of build/ come before those of the kernel package, but for the names in `stock`.
+    """
     image = Initramfs()
     for name in ("dev", "proc", "sys", "tmp", "run", "root", "etc", "lib/modules"):
         image.directory(name)
@@ -120,6 +123,7 @@ def build(path, kernel, release, programs=(), files=None, modules=()):
         image.program(str(program), f"/opt/bin/{os.path.basename(program)}")
     for guest, host in (files or {}).items():
         image.file(guest, host)
-    built = TOP / "build/kernel" / release
-    image.modules(kernel / "root", release, [*STOCK_MODULES, *modules], sorted(built.glob("*.ko")))
+    built = sorted((TOP / "build/kernel" / release).glob("*.ko"))
+    own = [source for source in built if module_name(source) not in stock]
+    image.modules(kernel / "root", release, [*STOCK_MODULES, *modules, *stock], own)
     image.write(path)

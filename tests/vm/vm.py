@@ -126,6 +126,7 @@ class VM:
     modules: more stock modules to carry; programs: more programs; files: {guest path: host path};
     mitigations: False for figures that are to be compared with published ones;
     pin: vCPU on one core, all other threads on the other; shell: a shell on this terminal besides;
+    stock: modules that are taken from the kernel package, not from build/ (for example e1000);
     emulator: the QEMU to run; qemu: more arguments for it.
     """
 
@@ -133,7 +134,7 @@ class VM:
     _subnets = set()
 
     def __init__(self, name="vm", nics=1, nic="e1000", smp=1, mem=1024, append="", modules=(), programs=(), files=None,
-                 mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False,
+                 mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False, stock=(),
                  emulator="qemu-system-x86_64", qemu=()):
         self.dir = TOP / "build/vm" / f"{name}-{next(VM._number)}"
         self.dir.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ class VM:
         self.subnets = []
         self.process = self.channel = None
         initramfs.build(self.dir / "initramfs", self.kernel, self.release,
-                        programs=[*own_programs(), *programs], files=files, modules=modules)
+                        programs=[*own_programs(), *programs], files=files, modules=modules, stock=stock)
         try:
             self._start(nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu)
             if pin:

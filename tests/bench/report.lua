@@ -1,0 +1,9 @@
+-- SPDX-License-Identifier: GPL-2.0
+-- For wrk: the figures of a run as one line of JSON, unrounded.
+function done(summary, latency, requests)
+	local errors = summary.errors
+	io.write(string.format(
+		'\nRESULT {"requests": %d, "seconds": %.6f, "mean_us": %.1f, "p99_us": %.1f, "errors": %d}\n',
+		summary.requests, summary.duration / 1e6, latency.mean, latency:percentile(99),
+		errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A machine that serves, and one measured turn of wrk against it."""
+
+import json
+import os
+import re
+import socket
+import time
+from typing import NamedTuple
+
+import vm as vmlib
+
+PORT = 60000
+REPORT = os.path.join(os.path.dirname(__file__), "report.lua")
+
+# How each server is run in the guest. The same program with the same options, but for where its bytes come from.
+SERVERS = {
+    "epoll": f"phttpd -P {PORT} -l 64 -c",
+    "stack": f"phttpd -P {PORT} -l 64 -c -i eth0",
+}
+
+
+class Turn(NamedTuple):
+    """What one run of wrk gave. Instructions are None where they were not counted."""
+
+    requests: int
+    rps: float
+    latency_mean_us: float
+    latency_p99_us: float
+    cpu_us_per_request: float
+    instructions_user: float | None
+    instructions_kernel: float | None
+
+
+class Server:
+    """A virtual machine with one server in it, paused except during its turns.
+
+    The epoll server runs on the stock e1000 of the kernel package, the stack port on the patched one.
+    """
+
+    def __init__(self, kind, counting=None, blocks=False):
+        self.kind = kind
+        self.counter = f"/tmp/{kind}.counter" if counting else None
+        options = {}
+        if counting:
+            plugin = f"{vmlib.TOP}/build/counter.so,socket={self.counter}" + (",blocks=on" if blocks else "")
+            options = {"emulator": counting, "accel": "tcg", "qemu": ["-plugin", plugin], "append": "nokaslr"}
+        self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=["e1000"] if kind == "epoll" else [], **options)
+        nic = self.vm.nics[0]
+        if kind == "stack":
+            self.vm.run("modprobe netmap")
+        self.vm.run(f"modprobe e1000 && nic-setup {nic.name} {nic.guest}/24")
+        self.job = self.vm.spawn("exec " + SERVERS[kind])
+        self.url = f"http://{nic.guest}:{PORT}/"
+        self._wait()
+
+    def _wait(self):
+        end = time.monotonic() + 30
+        while vmlib.host(f"curl -s -o /dev/null -m 2 {self.url}", check=False).rc:
+            if time.monotonic() > end or self.job.poll() is not None:
+                raise vmlib.VMError(f"{self.kind}: no answer; its output:\n{self.job.output()}")
+            time.sleep(0.2)
+
+    def pause(self):
+        """Stops the server, so that it takes no time from the other one's turn."""
+        self.vm.run(f"kill -STOP {self.job.pid}")
+
+    def resume(self):
+        """Lets it go on."""
+        self.vm.run(f"kill -CONT {self.job.pid}")
+
+    def _ask(self, what):
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.connect(self.counter)
+            channel.sendall(what)
+            return b"".join(iter(lambda: channel.recv(1 << 20), b""))
+
+    def instructions(self):
+        """(user, kernel) instructions of the guest until now."""
+        return tuple(int(number) for number in self._ask(b"t").split()) if self.counter else None
+
+    def blocks(self):
+        """{(address, instructions): executions} of the guest's code until now."""
+        table = {}
+        for line in self._ask(b"b").splitlines():
+            address, instructions, count = line.split()
+            table[int(address, 16), int(instructions)] = int(count)
+        return table
+
+    def turn(self, connections, seconds):
+        """One run of wrk: `connections` that each have one request under way, for `seconds`."""
+        cores = sorted(os.sched_getaffinity(0))
+        # The client has its own core where there are two; the machine's vCPU has the first.
+        pin = f"taskset -c {cores[-1]} " if len(cores) > 1 else ""
+        before, counted = self.vm.cpu_time(), self.instructions()
+        out = vmlib.host(f"{pin}wrk -t1 -c{connections} -d{seconds} --latency -s {REPORT} {self.url}",
+                         timeout=seconds + 60).out
+        after, counted_after = self.vm.cpu_time(), self.instructions()
+        found = re.search(r"^RESULT (.*)$", out, re.MULTILINE)
+        if not found:
+            raise vmlib.VMError(f"{self.kind}: wrk gave no result:\n{out}")
+        result = json.loads(found[1])
+        requests = result["requests"]
+        if not requests or result["errors"]:
+            raise vmlib.VMError(f"{self.kind}: {requests} requests, {result['errors']} errors:\n{out}\n{self.job.output()}")
+        user = kernel = None
+        if counted:
+            user, kernel = ((b - a) / requests for a, b in zip(counted, counted_after))
+        return Turn(requests, requests / result["seconds"], result["mean_us"], result["p99_us"],
+                    (after - before) * 1e6 / requests, user, kernel)
+
+    def close(self):
+        """Ends the machine, after a look at its kernel log."""
+        try:
+            self.vm.check_log()
+        finally:
+            self.vm.close()
