@@ -1,11 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! netmap in the kernel.
+//! netmap in the kernel: `/dev/netmap`, NICs in netmap mode, and stack ports.
+//!
+//! `device` is what an application calls, `adapter` what a port is, `stack` the ports that run the
+//! kernel's TCP, `drivers` the descriptor rings of NICs, `mem` the buffers, `nmcore` what needs no
+//! kernel at all, and `sys` the fence around everything unsafe.
+//!
+//! # Lock order
+//!
+//! 1. rtnl
+//! 2. the registry of ports and pools (`device::registry`)
+//! 3. a kring's state: one sync at a time (`adapter::kring`)
+//! 4. the list of NICs of a port (`stack::attach`)
+//! 5. a socket's lock
+//! 6. spin locks, with bottom halves off: a ring's queues, then a NIC queue, then a pool; a ready
+//!    list or socket table alone.
+//!
+//! Upcalls of sockets run under 5 and take only a ready list; so nothing of 6 is held when a socket
+//! is locked.
 
 use kernel::prelude::*;
 
-#[path = "sys/bindings.rs"]
-mod bindings;
+mod adapter;
+mod device;
+#[path = "../drivers/mod.rs"]
+mod drivers;
+mod mem;
+#[path = "core/src/lib.rs"]
+mod nmcore;
+#[path = "../stack/mod.rs"]
+mod stack;
+mod sys;
 
 module! {
     type: Netmap,
@@ -15,20 +40,19 @@ module! {
     license: "GPL",
 }
 
-struct Netmap;
+/// The loaded module. Fields go in this order: no new users, then nothing that calls in.
+struct Netmap {
+    _device: device::Device,
+    _notifier: adapter::nic::Notifier,
+    _sockets: sys::sock::Hooks,
+}
 
 impl kernel::Module for Netmap {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        use core::mem::size_of;
-        pr_info!(
-            "sk_buff {} (C: {}) net_device {} sock {} tcp_sock {}\n",
-            size_of::<bindings::sk_buff>(),
-            // SAFETY: takes nothing and returns a constant.
-            unsafe { bindings::netmap_shim_skb_size() },
-            size_of::<bindings::net_device>(),
-            size_of::<bindings::sock>(),
-            size_of::<bindings::tcp_sock>()
-        );
-        Ok(Netmap)
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        Ok(Netmap {
+            _sockets: sys::sock::Hooks::init(),
+            _notifier: adapter::nic::init()?,
+            _device: device::init(module)?,
+        })
     }
 }

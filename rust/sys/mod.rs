@@ -6,5 +6,15 @@
 
 pub(crate) mod bh;
 pub(crate) mod bindings;
+pub(crate) mod cdev;
+pub(crate) mod dma;
+pub(crate) mod netdev;
+pub(crate) mod netns;
+pub(crate) mod page;
+pub(crate) mod params;
+pub(crate) mod poll;
+pub(crate) mod shared;
 pub(crate) mod skb;
 pub(crate) mod sock;
+pub(crate) mod timer;
+pub(crate) mod vmap;

@@ -7,18 +7,21 @@
 #define NETMAP_SHIM_H
 
 #include <linux/bvec.h>
+#include <linux/mm.h>
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
 /* shim/cdev.c */
 
-struct vm_area_struct;
-struct vm_operations_struct;
-
-int nms_vma_setup(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
+int nms_vma_setup(struct vm_area_struct *vma, unsigned long pages,
+		  const struct vm_operations_struct *ops);
+vm_fault_t nms_vma_fault(struct vm_fault *vmf, void *file,
+			 unsigned long (*pfn)(void *file, unsigned long page));
+void *nms_vma_file(struct vm_fault *vmf);
 void nms_waitqueue_init(struct wait_queue_head *wq);
 bool nms_waitqueue_has_sleeper(struct wait_queue_head *wq);
 void nms_waitqueue_wake(struct wait_queue_head *wq, u32 events);
@@ -37,6 +40,31 @@ void nms_vunmap(void *addr);
 u64 nms_mem_available(void);
 
 /* shim/nic.c */
+
+struct nm_nic_driver;
+
+const char *nms_dev_driver(const struct net_device *dev);
+const struct nm_nic_driver *nms_nic_driver_get(const struct net_device *dev);
+void nms_nic_driver_put(const struct net_device *dev);
+struct net_device *nms_dev_get(struct net *net, const char *name);
+void nms_dev_name(const struct net_device *dev, char *to);
+void nms_dev_hold(struct net_device *dev);
+void nms_dev_put(struct net_device *dev);
+bool nms_dev_running(const struct net_device *dev);
+bool nms_dev_carrier(const struct net_device *dev);
+void nms_dev_stop_queue(struct net_device *dev, unsigned int queue);
+void nms_dev_wake_queue(struct net_device *dev, unsigned int queue);
+int nms_dev_watch(void (*event)(struct net_device *dev, unsigned long event));
+void nms_dev_unwatch(void);
+void nms_rtnl_lock(void);
+void nms_rtnl_unlock(void);
+u64 nms_dma_map(struct device *dev, struct page *page, size_t len);
+void nms_dma_unmap(struct device *dev, u64 dma, size_t len);
+void *nms_dma_alloc(struct device *dev, size_t len, u64 *dma);
+void nms_dma_free(struct device *dev, size_t len, void *memory, u64 dma);
+void nms_device_get(struct device *dev);
+void nms_device_put(struct device *dev);
+void nms_doorbell(void __iomem *reg, u32 value);
 
 /* shim/net.c */
 
@@ -65,6 +93,14 @@ struct nms_frag {
 void nms_bh_disable(void);
 void nms_bh_enable(void);
 unsigned long nms_jiffies(void);
+struct nms_timer {
+	struct timer_list timer;
+	void (*fire)(struct nms_timer *t);
+};
+
+void nms_timer_init(struct nms_timer *t, void (*fire)(struct nms_timer *t));
+void nms_timer_start(struct nms_timer *t, unsigned long ticks);
+void nms_timer_stop(struct nms_timer *t);
 void nms_call_rcu(struct rcu_head *head, rcu_callback_t func);
 
 struct sk_buff *nms_skb_alloc_rx(unsigned int size);
@@ -77,7 +113,7 @@ void nms_skb_list_add(struct list_head *list, struct sk_buff *skb);
 void nms_skb_list_receive(struct list_head *list);
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info);
 struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb);
-bool nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
+void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
 struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb);
 unsigned int nms_skb_nr_frags(const struct sk_buff *skb);
 void *nms_frag_address(const struct nms_frag *frag);

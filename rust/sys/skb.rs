@@ -7,6 +7,8 @@
 //! the stack parses lies in memory that a user can write.
 
 use super::bindings;
+use super::page::BorrowedPage;
+use crate::mem::pool::Pool;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -40,16 +42,17 @@ pub(crate) enum Piece<'a> {
 /// `len` bytes at `offset` of a page (of a larger allocation, `offset` may exceed a page).
 #[derive(Clone, Copy)]
 pub(crate) struct PagePart {
-    page: *mut bindings::page,
+    page: NonNull<bindings::page>,
     offset: u32,
     len: u32,
 }
 
 impl PagePart {
-    /// The page, for look-up only.
+    /// The page, kept alive by the packet.
     #[inline]
-    pub(crate) fn page(&self) -> *mut bindings::page {
-        self.page
+    pub(crate) fn page(&self) -> BorrowedPage<'_> {
+        // SAFETY: parts are only made by `walk`, for a packet that holds the page meanwhile.
+        unsafe { BorrowedPage::from_raw(self.page) }
     }
 
     /// First byte in the page.
@@ -64,18 +67,34 @@ impl PagePart {
         self.len
     }
 
-    /// Copies bytes from `skip` on into `to`, at most what there is; returns how many.
+    /// Copies `len` bytes from `skip` on into buffer `idx` at `at`. False, and nothing copied, if
+    /// either range does not fit.
     ///
     /// The page may be one that a user writes at the same time: what is copied is then any mixture.
-    pub(crate) fn copy(&self, skip: u32, to: &mut [u8]) -> usize {
-        let n = to.len().min(self.len.saturating_sub(skip) as usize);
-        let frag = bindings::nms_frag {
-            page: self.page,
-            offset: self.offset.wrapping_add(skip),
-            len: n as u32,
+    pub(crate) fn copy_to(&self, skip: u32, len: u32, pool: &Pool, idx: u32, at: u32) -> bool {
+        let fits = skip.checked_add(len).is_some_and(|end| end <= self.len)
+            && at.checked_add(len).is_some_and(|end| end <= pool.buf_size());
+        let Some(to) = pool.raw(idx).filter(|_| fits) else {
+            return false;
         };
-        // SAFETY: the part belongs to a packet that is alive while `Piece` borrows it (parts are
-        // only made by `walk`), whose pages are in the kernel's direct map; `n` bytes fit both.
+        let frag =
+            bindings::nms_frag { page: self.page.as_ptr(), offset: self.offset.wrapping_add(skip), len };
+        // SAFETY: both ranges were checked; pages of packets and of the pool are in the kernel's
+        // direct map. The two may be the same memory if a packet was looped back: `copy` allows it.
+        unsafe {
+            let from: *const u8 = bindings::nms_frag_address(&frag).cast();
+            core::ptr::copy(from, to.as_ptr().add(at as usize), len as usize);
+        }
+        true
+    }
+
+    /// Copies `to.len()` bytes from `skip` on, or what there is; returns how many.
+    #[inline]
+    pub(crate) fn copy_out(&self, skip: u32, to: &mut [u8]) -> usize {
+        let n = to.len().min(self.len.saturating_sub(skip) as usize);
+        let offset = self.offset.wrapping_add(skip);
+        let frag = bindings::nms_frag { page: self.page.as_ptr(), offset, len: n as u32 };
+        // SAFETY: as in `copy_to`; `to` is kernel memory of its own.
         unsafe {
             let from: *const u8 = bindings::nms_frag_address(&frag).cast();
             core::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), n);
@@ -169,10 +188,10 @@ impl Skb {
         NonNull::new(unsafe { bindings::nms_skb_vlan_push(raw.as_ptr()) }).map(Self)
     }
 
-    /// Calls `f` for the parts of the packet from `offset` on, in order, until it says false.
-    /// Returns the number of bytes of the parts for which it said true.
+    /// Calls `f` for the parts of `len` bytes from `offset` on, in order, until it takes less than
+    /// it is offered. `f` returns the bytes it took; so does the walk.
     #[inline]
-    pub(crate) fn walk(&self, offset: usize, len: usize, f: &mut dyn FnMut(Piece<'_>) -> bool) -> usize {
+    pub(crate) fn walk<F: FnMut(Piece<'_>) -> usize>(&self, offset: usize, len: usize, f: &mut F) -> usize {
         // SAFETY: by the invariant.
         unsafe { walk(self.as_ptr(), offset, len, f) }
     }
@@ -192,7 +211,7 @@ impl Drop for Skb {
 ///
 /// `skb` is valid for the call.
 #[inline]
-pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> bool + ?Sized>(
+pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> usize>(
     skb: *mut bindings::sk_buff,
     mut offset: usize,
     len: usize,
@@ -205,10 +224,11 @@ pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> bool + ?Sized>(
         let n = left.min(head_len - offset);
         // SAFETY: within the linear part.
         let part = unsafe { core::slice::from_raw_parts(data.add(offset), n) };
-        if !f(Piece::Linear(part)) {
+        let taken = f(Piece::Linear(part)).min(n);
+        left -= taken;
+        if taken < n {
             return len - left;
         }
-        left -= n;
         offset += n;
     }
     let mut start = head_len;
@@ -219,20 +239,23 @@ pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> bool + ?Sized>(
             return len;
         }
         let mut frag = bindings::nms_frag { page: core::ptr::null_mut(), offset: 0, len: 0 };
-        // SAFETY: i is below nr_frags. False: device memory, which the CPU cannot read.
-        if !unsafe { bindings::nms_skb_frag(skb, i, &mut frag) } {
+        // SAFETY: i is below nr_frags.
+        unsafe { bindings::nms_skb_frag(skb, i, &mut frag) };
+        // None: device memory, which the CPU cannot read.
+        let Some(page) = NonNull::new(frag.page) else {
             return len - left;
-        }
+        };
         let size = frag.len as usize;
         if offset < start + size {
             let skip = offset - start;
             let n = left.min(size - skip);
             let part =
-                PagePart { page: frag.page, offset: frag.offset + skip as u32, len: n as u32 };
-            if !f(Piece::Page(part)) {
+                PagePart { page, offset: frag.offset + skip as u32, len: n as u32 };
+            let taken = f(Piece::Page(part)).min(n);
+            left -= taken;
+            if taken < n {
                 return len - left;
             }
-            left -= n;
             offset += n;
         }
         start += size;
@@ -298,45 +321,23 @@ impl RxBuilder {
 pub(crate) struct RxHead(Skb);
 
 impl RxHead {
-    /// Adds payload as a reference to a page.
-    #[inline]
-    pub(crate) fn add_page(&mut self, page: &super::page::Page, offset: u32, len: u32, truesize: u32) {
-        // SAFETY: both are valid; the packet takes a reference of the page. A packet under
-        // construction has far fewer than MAX_SKB_FRAGS parts: `RxHead` users add one.
-        unsafe {
-            bindings::nms_skb_add_page(self.0.as_ptr(), page.raw(), offset, len, truesize)
-        };
-    }
-
     /// Sets device, type and checksum state: the frame is complete. `csum_ok`: the NIC has
     /// verified the TCP checksum.
     #[inline]
     pub(crate) fn finish(self, dev: &super::netdev::NetDev, csum_ok: bool) -> Skb {
         // SAFETY: both are valid, the Ethernet header is in the linear part.
-        unsafe { bindings::nms_skb_finish_rx(self.0.as_ptr(), dev.raw(), csum_ok) };
+        unsafe { bindings::nms_skb_finish_rx(self.0.as_ptr(), dev.as_ptr(), csum_ok) };
         self.0
     }
 }
 
 impl Skb {
-    /// Adds payload to a finished packet; see [`RxHead::add_page`].
+    /// Adds payload as a reference to a part of a page. `truesize`: bytes of memory that it pins.
     #[inline]
-    pub(crate) fn add_page(&mut self, page: &super::page::Page, offset: u32, len: u32, truesize: u32) {
-        // SAFETY: as in `RxHead::add_page`.
-        unsafe { bindings::nms_skb_add_page(self.as_ptr(), page.raw(), offset, len, truesize) };
-    }
-
-    /// Drops bytes from the end of the linear part of a packet without fragments.
-    #[inline]
-    pub(crate) fn trim_head(&mut self, len: usize) {
-        // SAFETY: by the invariant; only ever shortens.
-        unsafe {
-            let skb = &mut *self.as_ptr();
-            if skb.data_len == 0 && (len as u32) < skb.len {
-                skb.tail = skb.tail.wrapping_sub(skb.len - len as u32);
-                skb.len = len as u32;
-            }
-        }
+    pub(crate) fn add_page(&mut self, page: BorrowedPage<'_>, offset: u32, len: u32, truesize: u32) {
+        // SAFETY: both are valid; the packet takes a reference of the page. Packets made here have
+        // one part, far fewer than MAX_SKB_FRAGS.
+        unsafe { bindings::nms_skb_add_page(self.as_ptr(), page.as_ptr(), offset, len, truesize) };
     }
 
     /// Finds the TCP socket that the packet belongs to and binds the packet to it, as early

@@ -10,8 +10,9 @@
 //! kTLS, no sockmap, no listen(), and it holds the module.
 
 use super::bindings;
+use super::page::BorrowedPage;
 use core::cell::UnsafeCell;
-use core::ffi::{c_int, c_long, c_void};
+use kernel::ffi::{c_int, c_long, c_void};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -19,10 +20,39 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
-pub(crate) use super::bindings::bio_vec;
-
 /// Parts of pages in one send; as many as a packet of the stack can hold.
 pub(crate) const MAX_PARTS: usize = 16;
+
+/// Parts of pages that make up one send.
+pub(crate) struct Parts<'a> {
+    parts: [bindings::bio_vec; MAX_PARTS],
+    n: usize,
+    _pages: PhantomData<BorrowedPage<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    /// None.
+    pub(crate) fn new() -> Self {
+        let none = bindings::bio_vec { bv_page: core::ptr::null_mut(), bv_len: 0, bv_offset: 0 };
+        Self { parts: [none; MAX_PARTS], n: 0, _pages: PhantomData }
+    }
+
+    /// Forgets all parts.
+    pub(crate) fn clear(&mut self) {
+        self.n = 0;
+    }
+
+    /// Appends `len` bytes at `offset` of a page. False if there are [`MAX_PARTS`] already.
+    #[inline]
+    pub(crate) fn push(&mut self, page: BorrowedPage<'a>, offset: u32, len: u32) -> bool {
+        let Some(part) = self.parts.get_mut(self.n) else {
+            return false;
+        };
+        *part = bindings::bio_vec { bv_page: page.as_ptr(), bv_len: len, bv_offset: offset };
+        self.n += 1;
+        true
+    }
+}
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_SYN_SENT: u8 = 2;
@@ -31,7 +61,11 @@ const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
 const TCP_CLOSE: u8 = 7;
 const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LISTEN: u8 = 10;
 const RCV_SHUTDOWN: u8 = 1;
+
+/// ECONNABORTED.
+const ECONNABORTED_NR: c_int = 103;
 
 /// What a hooked socket reports. The first four may run in softirq context with the socket's lock
 /// held: they must only take note.
@@ -146,6 +180,17 @@ impl Sock {
         unsafe { core::ptr::read_volatile(&raw const (*self.0.as_ptr()).__sk_common.skc_state) }
     }
 
+    /// Ends the connection with a reset; process context, the socket is not locked.
+    pub(crate) fn abort(&self) {
+        // SAFETY: by the invariant; the call takes the socket's lock.
+        unsafe { bindings::tcp_abort(self.0.as_ptr(), ECONNABORTED_NR) };
+    }
+
+    /// Waits for connections.
+    pub(crate) fn listening(&self) -> bool {
+        self.state() == TCP_LISTEN
+    }
+
     /// Connected, or on the way there.
     pub(crate) fn connected(&self) -> bool {
         matches!(
@@ -219,10 +264,10 @@ impl LockedSock<'_> {
         self.0 .0.as_ptr()
     }
 
-    /// Reads what is in order, giving it to `f` piece by piece until it says false, and moves the
-    /// window. Returns the bytes taken.
+    /// Reads what is in order, giving it to `f` piece by piece until it takes less than it is offered,
+    /// and moves the window. Returns the bytes taken.
     #[inline]
-    pub(crate) fn read<F: FnMut(super::skb::Piece<'_>) -> bool>(&mut self, f: &mut F) -> usize {
+    pub(crate) fn read<F: FnMut(super::skb::Piece<'_>) -> usize>(&mut self, f: &mut F) -> usize {
         let mut desc = bindings::read_descriptor_t {
             written: 0,
             count: 1,
@@ -239,13 +284,13 @@ impl LockedSock<'_> {
     ///
     /// EAGAIN: the queue is full (a `writable` upcall follows). EPIPE and others: not connected.
     #[inline]
-    pub(crate) fn send(&mut self, parts: &mut [bio_vec], bytes: usize, splice: bool, room: u32) -> Result<usize> {
+    pub(crate) fn send(&mut self, parts: &mut Parts<'_>, bytes: usize, splice: bool, room: u32) -> Result<usize> {
         // SAFETY: the socket is locked; the parts refer to pages that the caller keeps.
         let n = unsafe {
             bindings::nms_sock_send(
                 self.as_ptr(),
-                parts.as_mut_ptr(),
-                parts.len() as u32,
+                parts.parts.as_mut_ptr(),
+                parts.n as u32,
                 bytes,
                 splice,
                 room.min(i32::MAX as u32) as i32,
@@ -374,7 +419,7 @@ unsafe extern "C" fn release<T: Upcalls>(head: *mut bindings::callback_head) {
     }
 }
 
-unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> bool>(
+unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> usize>(
     desc: *mut bindings::read_descriptor_t,
     skb: *mut bindings::sk_buff,
     offset: u32,
@@ -426,7 +471,7 @@ upcall!(state_change, state_change, changed);
 upcall!(write_space, write_space, writable);
 upcall!(error_report, error_report, changed);
 
-/// Calls of `close` that are under way; see [`quiesce`].
+/// Calls of `close` that are under way; see [`Hooks`].
 static CLOSING: AtomicU32 = AtomicU32::new(0);
 
 /// The application closes the socket.
@@ -464,19 +509,31 @@ unsafe extern "C" fn disconnect<T: Upcalls>(sk: *mut bindings::sock, flags: c_in
     }
 }
 
-/// Waits until no code of this file runs any more that a rmmod could pull away.
-///
-/// To be called by module exit, when no socket is hooked.
-pub(crate) fn quiesce() {
-    // SAFETY: process context. A task preempted between loading our `close` and entering it holds
-    // no count; synchronize_rcu_tasks() waits until every task has gone through a voluntary switch.
-    unsafe {
-        bindings::synchronize_rcu_tasks();
-        while CLOSING.load(Ordering::Acquire) != 0 {
-            bindings::synchronize_rcu();
+/// That sockets can be hooked; lives as long as the module. Dropped when no socket is hooked any
+/// more, it waits until no code of this file runs that a rmmod could pull away.
+pub(crate) struct Hooks(());
+
+impl Hooks {
+    /// To be called once, by module init.
+    pub(crate) fn init() -> Self {
+        // SAFETY: called once, before anything can lock it.
+        unsafe { PROTO_LOCK.init() };
+        Self(())
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        // SAFETY: process context. A task preempted between loading our `close` and entering it
+        // holds no count: synchronize_rcu_tasks() waits until it has switched voluntarily.
+        unsafe {
+            bindings::synchronize_rcu_tasks();
+            while CLOSING.load(Ordering::Acquire) != 0 {
+                bindings::synchronize_rcu();
+            }
+            bindings::synchronize_rcu_tasks();
+            bindings::rcu_barrier();
         }
-        bindings::synchronize_rcu_tasks();
-        bindings::rcu_barrier();
     }
 }
 
@@ -498,7 +555,7 @@ static ULP: Ulp = Ulp({
 });
 
 fn this_module() -> *mut bindings::module {
-    crate::THIS_MODULE.as_ptr().cast()
+    kernel::module::this_module::<crate::Netmap>().as_ptr().cast()
 }
 
 /// Copies of `tcp_prot` and `tcpv6_prot` with our `close` and `disconnect`.
@@ -514,12 +571,6 @@ static PROTOS: Protos = Protos(
 kernel::sync::global_lock! {
     // SAFETY: initialised in module init before any socket can be hooked.
     unsafe(uninit) static PROTO_LOCK: Mutex<()> = ();
-}
-
-/// To be called once, by module init.
-pub(crate) fn init() {
-    // SAFETY: called once.
-    unsafe { PROTO_LOCK.init() };
 }
 
 /// Our version of a socket's `struct proto`. There is one type `T` in the module.

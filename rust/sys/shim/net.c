@@ -34,6 +34,32 @@ void nms_call_rcu(struct rcu_head *head, rcu_callback_t func)
 	call_rcu(head, func);
 }
 
+static void nms_timer_fire(struct timer_list *timer)
+{
+	struct nms_timer *t = container_of(timer, struct nms_timer, timer);
+
+	t->fire(t);
+}
+
+void nms_timer_init(struct nms_timer *t, void (*fire)(struct nms_timer *t))
+{
+	t->fire = fire;
+	timer_setup(&t->timer, nms_timer_fire, 0);
+}
+
+/* Starts it unless it runs already. */
+void nms_timer_start(struct nms_timer *t, unsigned long ticks)
+{
+	if (!timer_pending(&t->timer))
+		mod_timer(&t->timer, jiffies + ticks);
+}
+
+/* Stops it for good. */
+void nms_timer_stop(struct nms_timer *t)
+{
+	timer_shutdown_sync(&t->timer);
+}
+
 /* Packets */
 
 #define NMS_RX_HEADROOM (NET_SKB_PAD + NET_IP_ALIGN)
@@ -147,14 +173,14 @@ struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb)
 	return __vlan_hwaccel_push_inside(skb);
 }
 
-bool nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag)
+/* Part i; without a page if it is device memory. */
+void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag)
 {
 	const skb_frag_t *f = &skb_shinfo(skb)->frags[i];
 
 	frag->page = skb_frag_page(f);
 	frag->offset = skb_frag_off(f);
 	frag->len = skb_frag_size(f);
-	return frag->page;
 }
 
 struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb)

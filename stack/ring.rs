@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a ring of a stack port has beside its slots: the sockets that belong to it, the list of
+//! those with something to report, the NIC queues it serves, and who processes these queues now.
+//!
+//! While the application polls, interrupts only wake it, and stay off until a poll finds nothing
+//! to do. If it stays away for [`ACTIVE`] ticks, the queues are processed in softirq context (NAPI)
+//! like those of any NIC, so that everything else on the host goes on; data for registered sockets
+//! then waits in their receive queues, and their windows close.
+
+#![deny(unsafe_code)]
+
+use super::socket::Socket;
+use crate::adapter::kring::Kring;
+use crate::adapter::nic::Nic;
+use crate::sys::bh::{jiffies, BhGuard};
+use crate::sys::timer::{Tick, Timer};
+use core::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
+use kernel::list::{List, ListArc};
+use kernel::prelude::*;
+use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
+
+/// Ticks after its last sync for which an application counts as polling.
+const ACTIVE: u64 = 2;
+
+/// A queue of a NIC that a ring serves.
+pub(super) struct Queue {
+    pub(super) nic: Arc<Nic>,
+    pub(super) index: u32,
+}
+
+/// Sockets by descriptor number.
+pub(super) struct Table(KVVec<Option<Arc<Socket>>>);
+
+/// One ring pair of a stack port, as sockets, NICs and the port see it.
+#[pin_data]
+pub(crate) struct Ring {
+    /// Owner id of the port's buffers: tells whose socket a packet belongs to.
+    pub(super) owner: u16,
+    /// The receive ring, whose waiters are woken.
+    kring: Arc<Kring>,
+    /// A poll is at work and will drain the ready list: no need to wake anybody.
+    polling: AtomicBool,
+    /// `ready` is not empty.
+    any: AtomicBool,
+    /// Interrupts of the queues are off until a poll, or the timer, puts them on again.
+    masked: AtomicBool,
+    /// Tick of the last sync.
+    last_sync: AtomicU64,
+    #[pin]
+    ready: SpinLock<List<Socket>>,
+    #[pin]
+    table: SpinLock<Table>,
+    #[pin]
+    pub(super) queues: SpinLock<KVec<Queue>>,
+    #[pin]
+    timer: Timer<Ring>,
+}
+
+impl Ring {
+    pub(super) fn new(owner: u16, kring: Arc<Kring>) -> Result<Arc<Self>> {
+        Ok(Arc::pin_init(
+            pin_init!(Self {
+                owner,
+                kring,
+                polling: AtomicBool::new(false),
+                any: AtomicBool::new(false),
+                masked: AtomicBool::new(false),
+                last_sync: AtomicU64::new(0),
+                ready <- new_spinlock!(List::new()),
+                table <- new_spinlock!(Table(KVVec::new())),
+                queues <- new_spinlock!(KVec::new()),
+                timer <- Timer::new(),
+            }),
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Wakes who waits for the ring.
+    #[inline]
+    pub(super) fn wake(&self) {
+        self.kring.notify();
+    }
+
+    // Ready list.
+
+    /// Links a socket into the ready list, if it is not linked. Any context.
+    #[inline]
+    pub(super) fn make_ready(&self, socket: ArcBorrow<'_, Socket>) {
+        let Some(item) = Socket::claim(socket.into()) else {
+            return;
+        };
+        {
+            let _bh = BhGuard::new();
+            let mut ready = self.ready.lock();
+            ready.push_back(item);
+            self.any.store(true, Ordering::Relaxed);
+        }
+        // Pairs with the fence of `idle`: either this sees that nobody polls, or the poller sees
+        // the list.
+        fence(Ordering::SeqCst);
+        if !self.polling.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Takes all ready sockets, in order.
+    #[inline]
+    pub(super) fn take_ready(&self) -> List<Socket> {
+        if !self.any.load(Ordering::Relaxed) {
+            return List::new();
+        }
+        let _bh = BhGuard::new();
+        let mut ready = self.ready.lock();
+        self.any.store(false, Ordering::Relaxed);
+        core::mem::replace(&mut *ready, List::new())
+    }
+
+    /// Puts sockets back before all others.
+    pub(super) fn put_back(&self, mut list: List<Socket>, first: Option<ListArc<Socket>>) {
+        if let Some(first) = first {
+            list.push_front(first);
+        }
+        if list.is_empty() {
+            return;
+        }
+        let _bh = BhGuard::new();
+        let mut ready = self.ready.lock();
+        list.push_all_back(&mut ready);
+        *ready = list;
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    // Table.
+
+    /// The socket registered as `fd`.
+    #[inline]
+    pub(super) fn socket(&self, fd: i32) -> Option<Arc<Socket>> {
+        let i = usize::try_from(fd).ok()?;
+        let _bh = BhGuard::new();
+        self.table.lock().0.get(i)?.clone()
+    }
+
+    /// Enters a socket under its descriptor. EBUSY: the entry is taken. ENOMEM.
+    pub(super) fn enter(&self, socket: &Arc<Socket>) -> Result {
+        let i = usize::try_from(socket.fd).map_err(|_| EINVAL)?;
+        loop {
+            let have = {
+                let _bh = BhGuard::new();
+                let mut table = self.table.lock();
+                if let Some(entry) = table.0.get_mut(i) {
+                    if entry.is_some() {
+                        return Err(EBUSY);
+                    }
+                    *entry = Some(socket.clone());
+                    return Ok(());
+                }
+                table.0.len()
+            };
+            // Grown outside of the lock, by doubling.
+            let size = (i + 1).next_power_of_two().max(64);
+            let mut bigger = KVVec::with_capacity(size, GFP_KERNEL)?;
+            for _ in 0..size {
+                bigger.push(None, GFP_KERNEL)?;
+            }
+            let old = {
+                let _bh = BhGuard::new();
+                let mut table = self.table.lock();
+                if table.0.len() == have {
+                    for (new, old) in bigger.iter_mut().zip(table.0.iter_mut()) {
+                        *new = old.take();
+                    }
+                    core::mem::replace(&mut table.0, bigger)
+                } else {
+                    bigger
+                }
+            };
+            drop(old);
+        }
+    }
+
+    /// Takes a socket out of the table.
+    pub(super) fn forget(&self, socket: &Socket) {
+        let entry = {
+            let _bh = BhGuard::new();
+            let mut table = self.table.lock();
+            usize::try_from(socket.fd)
+                .ok()
+                .and_then(|i| table.0.get_mut(i))
+                .and_then(|e| e.take_if(|s| core::ptr::eq(&**s, socket)))
+        };
+        drop(entry);
+    }
+
+    /// Number of registered sockets, for show.
+    pub(super) fn count(&self) -> usize {
+        let _bh = BhGuard::new();
+        let n = self.table.lock().0.iter().flatten().count();
+        n
+    }
+
+    /// The port goes: all sockets are ordinary ones again. Process context.
+    pub(super) fn release_all(&self) {
+        let table = {
+            let _bh = BhGuard::new();
+            core::mem::replace(&mut self.table.lock().0, KVVec::new())
+        };
+        for socket in table.iter().flatten() {
+            socket.release();
+        }
+        drop(table);
+        drop(self.take_ready());
+    }
+
+    // Who processes the queues.
+
+    /// A sync begins.
+    #[inline]
+    pub(super) fn touch(&self) {
+        self.last_sync.store(jiffies(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn set_polling(&self, on: bool) {
+        self.polling.store(on, Ordering::Relaxed);
+    }
+
+    fn active(&self) -> bool {
+        jiffies().wrapping_sub(self.last_sync.load(Ordering::Relaxed)) <= ACTIVE
+    }
+
+    /// An interrupt of one of the queues. True: an application is at it, it has been woken, and
+    /// the interrupt stays off. False: nobody polls, the caller processes the queue.
+    pub(super) fn leave_to_poll(ring: &Arc<Ring>) -> bool {
+        if !ring.active() {
+            return false;
+        }
+        ring.masked.store(true, Ordering::Release);
+        ring.timer.start(ring, ACTIVE);
+        ring.wake();
+        true
+    }
+
+    /// A poll has found nothing to do. Puts interrupts on; true if something has come meanwhile.
+    pub(super) fn idle(&self) -> bool {
+        self.polling.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.any.load(Ordering::Relaxed) {
+            return true;
+        }
+        let unmask = self.masked.swap(false, Ordering::AcqRel);
+        let _bh = BhGuard::new();
+        let mut work = false;
+        for queue in self.queues.lock().iter() {
+            if unmask {
+                queue.nic.irq_enable(queue.index, false);
+            }
+            work |= queue.nic.rx(queue.index).is_some_and(|rx| rx.lock().pending());
+        }
+        work
+    }
+
+    /// The port goes: no timer any more.
+    pub(super) fn shut_down(&self) {
+        self.timer.stop();
+    }
+}
+
+impl Tick for Ring {
+    /// Runs in softirq context while interrupts are off: has the application stayed away?
+    fn tick(&self) -> Option<u64> {
+        if !self.masked.load(Ordering::Acquire) {
+            return None;
+        }
+        if self.active() {
+            return Some(ACTIVE);
+        }
+        self.masked.store(false, Ordering::Release);
+        for queue in self.queues.lock().iter() {
+            queue.nic.schedule(queue.index);
+        }
+        None
+    }
+}
