@@ -290,6 +290,13 @@ impl TxRing {
         self.ring.space()
     }
 
+    /// True if, at the last sync, the kernel was done with all slots that were
+    /// sent before it.
+    pub fn drained(&self) -> bool {
+        let last = distance(self.ring.tail, self.ring.head, self.ring.mem.num_slots());
+        last == 1
+    }
+
     /// Slots in the ring, of which one always stays with the kernel.
     pub fn num_slots(&self) -> u32 {
         self.ring.mem.num_slots()

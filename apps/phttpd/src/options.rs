@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command line.
+
+use std::net::IpAddr;
+
+use clap::Parser;
+
+/// An HTTP/1.1 server. With -i it serves over a netmap stack port: one poll()
+/// receives from the NIC, runs TCP and returns the requests of all connections.
+/// Without -i it serves over plain sockets and epoll, for comparison.
+///
+/// GET, HEAD and POST on / get a generated body; POST and PUT on /echo get
+/// their own body back.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+#[command(after_help = "Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.")]
+pub struct Options {
+    /// NIC to attach to the stack port; may be repeated
+    #[arg(short = 'i', long = "nic", value_name = "NIC")]
+    pub nics: Vec<String>,
+
+    /// TCP port; 0 for any, which is then printed
+    #[arg(short = 'P', long, default_value_t = 60000)]
+    pub port: u16,
+
+    /// Address to listen on; "::" is all of IPv6 and IPv4
+    #[arg(short = 'A', long, value_name = "IP", default_value = "::")]
+    pub address: IpAddr,
+
+    /// Bytes of the generated body
+    #[arg(
+        short = 'l',
+        long = "length",
+        value_name = "BYTES",
+        default_value_t = 64
+    )]
+    pub length: u64,
+
+    /// Make the head of the answer once, not for each request
+    #[arg(short = 'c', long)]
+    pub fixed_head: bool,
+
+    /// Longest wait of one poll, in milliseconds; 0 polls without sleeping
+    #[arg(short = 'b', long = "poll-timeout", value_name = "MS", default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(0..=2000))]
+    pub poll_ms: u32,
+
+    /// Threads, each with a listening socket and, with -i, a ring of its own
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+
+    /// Pin the threads to this CPU and those after it
+    #[arg(short = 'a', long, value_name = "CPU")]
+    pub affinity: Option<usize>,
+
+    /// Name of the stack port
+    #[arg(long, value_name = "NAME", default_value = "pst:0")]
+    pub stack_port: String,
+
+    /// Largest request body in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub max_body: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+
+    fn read(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_usual_line_is_read() {
+        let o = read("phttpd -i eth0 -i eth1 -P 80 -l 64 -c -b 0 -p 2 -a 1").unwrap();
+        assert_eq!(o.nics, ["eth0", "eth1"]);
+        assert_eq!(
+            (o.port, o.length, o.fixed_head, o.poll_ms),
+            (80, 64, true, 0)
+        );
+        assert_eq!(
+            (o.threads, o.affinity, o.stack_port.as_str()),
+            (2, Some(1), "pst:0")
+        );
+        let o = read("phttpd").unwrap();
+        assert_eq!(
+            (o.port, o.length, o.poll_ms, o.threads),
+            (60000, 64, 2000, 1)
+        );
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for line in [
+            "-b 2001", "-p 0", "-p 65", "-P 65536", "-l -1", "-x", "-A name", "stray",
+        ] {
+            let error = read(&format!("phttpd {line}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        assert_eq!(
+            read("phttpd --help").unwrap_err().kind(),
+            ErrorKind::DisplayHelp
+        );
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The head of a request: what the server needs to know of it.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Status as Parsed};
+
+use crate::site::Status;
+
+/// Longest head, request line and header fields, in bytes.
+pub const MAX_HEAD: usize = 16 * 1024;
+/// Most header fields.
+const MAX_FIELDS: usize = 64;
+
+/// How the body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// This many bytes, also none.
+    Length(u64),
+    /// Chunked coding.
+    Chunked,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The generated answer.
+    Answer,
+    /// The body back.
+    Echo,
+    /// An error that is known before the body.
+    Refuse(Status),
+}
+
+/// A head taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes of the head.
+    pub len: usize,
+    /// What is asked for.
+    pub action: Action,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// The connection is to stay open.
+    pub keep: bool,
+    /// HEAD: the answer has no body.
+    pub head_only: bool,
+    /// The client waits for "100 Continue".
+    pub expects: bool,
+    /// HTTP/1.0: knows no chunks and no "100 Continue".
+    pub old: bool,
+}
+
+impl Request {
+    /// Parse the head at the start of `input`. `Ok(None)`: it is not all there.
+    /// An error ends the connection.
+    pub fn parse(input: &[u8]) -> Result<Option<Request>, Status> {
+        let mut fields: [MaybeUninit<Header<'_>>; MAX_FIELDS] =
+            [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let len = match request.parse_with_uninit_headers(input, &mut fields) {
+            Ok(Parsed::Complete(len)) if len <= MAX_HEAD => len,
+            Ok(Parsed::Complete(_)) => return Err(Status::HEADERS_TOO_LARGE),
+            Ok(Parsed::Partial) if input.len() >= MAX_HEAD => {
+                return Err(Status::HEADERS_TOO_LARGE)
+            }
+            Ok(Parsed::Partial) => return Ok(None),
+            Err(Error::TooManyHeaders) => return Err(Status::HEADERS_TOO_LARGE),
+            Err(Error::Version) => return Err(Status::VERSION),
+            Err(_) => return Err(Status::BAD_REQUEST),
+        };
+        let old = request.version == Some(0);
+        let found = Fields::read(request.headers, old)?;
+        if !found.host && !old {
+            return Err(Status::BAD_REQUEST);
+        }
+        let framing = match (found.chunked, found.length) {
+            // Both at once is how requests are smuggled past proxies.
+            (true, Some(_)) => return Err(Status::BAD_REQUEST),
+            (true, None) if old => return Err(Status::BAD_REQUEST),
+            (true, None) => Framing::Chunked,
+            (false, length) => Framing::Length(length.unwrap_or(0)),
+        };
+        let method = request.method.unwrap_or("");
+        Ok(Some(Request {
+            len,
+            action: route(method, request.path.unwrap_or("")),
+            framing,
+            keep: found.keep,
+            head_only: method == "HEAD",
+            expects: found.expects && !old,
+            old,
+        }))
+    }
+}
+
+/// What a method does to a path.
+fn route(method: &str, target: &str) -> Action {
+    let path = target.split('?').next().unwrap_or("");
+    match (path, method) {
+        ("/", "GET" | "HEAD" | "POST") => Action::Answer,
+        ("/echo", "POST" | "PUT") => Action::Echo,
+        (
+            _,
+            "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" | "CONNECT" | "PATCH",
+        ) => Action::Refuse(match path {
+            "/" => Status::ROOT_METHODS,
+            "/echo" => Status::ECHO_METHODS,
+            _ => Status::NOT_FOUND,
+        }),
+        _ => Action::Refuse(Status::NOT_IMPLEMENTED),
+    }
+}
+
+/// The header fields that matter.
+struct Fields {
+    length: Option<u64>,
+    chunked: bool,
+    keep: bool,
+    expects: bool,
+    host: bool,
+}
+
+impl Fields {
+    fn read(headers: &[Header<'_>], old: bool) -> Result<Fields, Status> {
+        let mut found = Fields {
+            length: None,
+            chunked: false,
+            keep: !old,
+            expects: false,
+            host: false,
+        };
+        for header in headers {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            // By length first: that tells nearly all other fields apart.
+            match header.name.len() {
+                4 if is("host") => {
+                    if found.host {
+                        return Err(Status::BAD_REQUEST);
+                    }
+                    found.host = true;
+                }
+                6 if is("expect") => {
+                    found.expects = header.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                10 if is("connection") => found.connection(header.value),
+                14 if is("content-length") => {
+                    let length = length(header.value).ok_or(Status::BAD_REQUEST)?;
+                    if found.length.is_some_and(|other| other != length) {
+                        return Err(Status::BAD_REQUEST);
+                    }
+                    found.length = Some(length);
+                }
+                17 if is("transfer-encoding") => {
+                    if !header.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(Status::NOT_IMPLEMENTED);
+                    }
+                    if found.chunked {
+                        return Err(Status::BAD_REQUEST);
+                    }
+                    found.chunked = true;
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// A comma-separated list; "close" wins.
+    fn connection(&mut self, value: &[u8]) {
+        for word in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            if word.eq_ignore_ascii_case(b"close") {
+                self.keep = false;
+                return;
+            }
+            if word.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep = true;
+            }
+        }
+    }
+}
+
+/// A Content-Length: digits and nothing else.
+fn length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |sum, byte| {
+        let digit = byte.checked_sub(b'0').filter(|d| *d < 10)?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Request {
+        Request::parse(text.as_bytes()).unwrap().unwrap()
+    }
+
+    fn refused(text: &str) -> Status {
+        Request::parse(text.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn methods_and_paths_are_routed() {
+        for (line, action) in [
+            ("GET /", Action::Answer),
+            ("HEAD /?x=1", Action::Answer),
+            ("POST /", Action::Answer),
+            ("PUT /echo", Action::Echo),
+            ("POST /echo?a", Action::Echo),
+            ("PUT /", Action::Refuse(Status::ROOT_METHODS)),
+            ("GET /echo", Action::Refuse(Status::ECHO_METHODS)),
+            ("GET /none", Action::Refuse(Status::NOT_FOUND)),
+            ("DELETE /none", Action::Refuse(Status::NOT_FOUND)),
+            ("BREW /", Action::Refuse(Status::NOT_IMPLEMENTED)),
+        ] {
+            let request = parse(&format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!(request.action, action, "{line}");
+            assert_eq!((request.keep, request.framing), (true, Framing::Length(0)));
+            assert_eq!(request.head_only, line.starts_with("HEAD"));
+        }
+    }
+
+    #[test]
+    fn fields_decide_about_body_and_connection() {
+        let of = |fields: &str| parse(&format!("POST / HTTP/1.1\r\nhost: h\r\n{fields}\r\n\r\n"));
+        assert_eq!(of("CONTENT-length: 12 ").framing, Framing::Length(12));
+        assert_eq!(
+            of("Content-Length: 7\r\nContent-Length: 7").framing,
+            Framing::Length(7)
+        );
+        assert_eq!(of("Transfer-Encoding: Chunked").framing, Framing::Chunked);
+        assert!(!of("Connection: x , Close").keep);
+        assert!(of("Expect: 100-Continue").expects);
+        assert!(!parse("GET / HTTP/1.0\r\n\r\n").keep);
+        assert!(parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep);
+    }
+
+    #[test]
+    fn malformed_heads_are_refused_with_the_right_number() {
+        let with =
+            |fields: &str| refused(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
+        for bad in [
+            "Content-Length: ",
+            "Content-Length: +1",
+            "Content-Length: 1x",
+            "Content-Length: 18446744073709551616",
+            "Content-Length: 1\r\nContent-Length: 2",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Host: again",
+            "a b: c",
+            "\u{1}: c",
+        ] {
+            assert_eq!(with(bad), Status::BAD_REQUEST, "{bad}");
+        }
+        assert_eq!(with("Transfer-Encoding: gzip"), Status::NOT_IMPLEMENTED);
+        assert_eq!(with(&"a: b\r\n".repeat(64)), Status::HEADERS_TOO_LARGE);
+        assert_eq!(
+            with(&format!("a: {}", "b".repeat(MAX_HEAD))),
+            Status::HEADERS_TOO_LARGE
+        );
+        assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), Status::BAD_REQUEST);
+        assert_eq!(refused("GET / HTTP/2.0\r\n\r\n"), Status::VERSION);
+        assert_eq!(refused("hello\r\n\r\n"), Status::BAD_REQUEST);
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(refused(old), Status::BAD_REQUEST);
+    }
+
+    #[test]
+    fn an_endless_head_is_refused_when_it_is_too_long() {
+        let mut head = b"GET / HTTP/1.1\r\nHost: h\r\nx: ".to_vec();
+        assert_eq!(Request::parse(&head), Ok(None));
+        head.resize(MAX_HEAD, b'y');
+        assert_eq!(Request::parse(&head), Err(Status::HEADERS_TOO_LARGE));
+    }
+}
