@@ -50,7 +50,7 @@ pub(crate) struct RingShape {
 }
 
 /// One ring of a port.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct Kring {
     /// A transmit ring.
     pub(crate) tx: bool,
@@ -62,6 +62,8 @@ pub(crate) struct Kring {
     pub(crate) mem: RingMem,
     object: RingObject,
     stopped: AtomicBool,
+    /// First slot of a transmit ring that the kernel has not taken, readable without the lock.
+    taken: AtomicU32,
     /// Files that have the ring bound; [`EXCLUSIVE`] if one of them wants it alone. Changes under
     /// the registry's lock.
     bound: AtomicU32,
@@ -132,6 +134,7 @@ impl Kring {
                 mem,
                 object,
                 stopped: AtomicBool::new(false),
+                taken: AtomicU32::new(cursor.hwcur()),
                 bound: AtomicU32::new(0),
                 state <- new_mutex!(state),
                 wait <- WaitQueue::new(),
@@ -185,6 +188,18 @@ impl Kring {
         }
     }
 
+    /// Notes how far the kernel has taken a transmit ring. The lock is held.
+    #[inline]
+    pub(crate) fn set_taken(&self, hwcur: u32) {
+        self.taken.store(hwcur, Ordering::Relaxed);
+    }
+
+    /// Whether the application has moved `head` since, as far as can be seen without the lock.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        self.mem.head() != self.taken.load(Ordering::Relaxed)
+    }
+
     /// Whether a file may bind the ring.
     pub(crate) fn bindable(&self, exclusive: bool) -> bool {
         let bound = self.bound.load(Ordering::Relaxed);
@@ -209,15 +224,6 @@ impl Kring {
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Kring {
-    fn drop(self: Pin<&mut Self>) {
-        let mut state = self.state.lock();
-        // What the kernel keeps goes back; what the application has is the port's to reclaim.
-        state.put_all();
-    }
-}
-
 impl KringState {
     /// Gives each slot of a fresh ring its buffer.
     fn fill(&mut self, mem: &RingMem, shape: &RingShape, buf_size: u32) -> Result {
@@ -228,7 +234,6 @@ impl KringState {
                 self.cache.get_held()
             };
             let Some(idx) = idx else {
-                self.put_all();
                 return Err(ENOMEM);
             };
             let flag = if shape.tx { 0 } else { HELD };
@@ -346,6 +351,13 @@ impl KringState {
             },
         );
         true
+    }
+}
+
+impl Drop for KringState {
+    /// What the kernel keeps goes back; what the application has is the port's to reclaim.
+    fn drop(&mut self) {
+        self.put_all();
     }
 }
 

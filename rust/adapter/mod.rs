@@ -8,6 +8,8 @@
 #![deny(unsafe_code)]
 
 pub(crate) mod kring;
+pub(crate) mod nic;
+pub(crate) mod queue;
 
 use crate::{
     mem::Pool,
@@ -15,14 +17,15 @@ use crate::{
         abi::NmreqRegister,
         request::RingCounts, //
     },
-    sys::{
-        netdev::Rtnl,
-        netns::Net, //
+    sys::netns::{
+        Net,
+        Rtnl, //
     },
 };
+use core::fmt;
 use kernel::{
-    fmt,
     prelude::*,
+    str::CStr,
     sync::Arc, //
 };
 use kring::{
@@ -34,8 +37,14 @@ use kring::{
 /// What the rings of a port are like.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    /// Number of rings of each kind; 0 host rings if the port has none.
-    pub(crate) rings: RingCounts,
+    /// Transmit rings.
+    pub(crate) tx_rings: u16,
+    /// Receive rings.
+    pub(crate) rx_rings: u16,
+    /// Transmit rings to the host, 0 if the port has none.
+    pub(crate) host_tx: u16,
+    /// Receive rings from the host, likewise.
+    pub(crate) host_rx: u16,
     /// Slots of a transmit ring.
     pub(crate) tx_slots: u32,
     /// Slots of a receive ring.
@@ -50,6 +59,49 @@ pub(crate) struct Shape {
     pub(crate) spare_bufs: u32,
     /// Least size of a buffer, bytes.
     pub(crate) min_buf: u32,
+}
+
+impl Shape {
+    /// The numbers of rings.
+    pub(crate) fn counts(&self) -> RingCounts {
+        RingCounts {
+            tx: self.tx_rings,
+            rx: self.rx_rings,
+            host_tx: self.host_tx,
+            host_rx: self.host_rx,
+        }
+    }
+}
+
+/// What the first file asks of a port; 0 where it does not care.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    /// Transmit rings.
+    pub(crate) tx_rings: u16,
+    /// Receive rings.
+    pub(crate) rx_rings: u16,
+    /// Transmit rings to the host.
+    pub(crate) host_tx: u16,
+    /// Receive rings from the host.
+    pub(crate) host_rx: u16,
+    /// Slots of a transmit ring.
+    pub(crate) tx_slots: u32,
+    /// Slots of a receive ring.
+    pub(crate) rx_slots: u32,
+}
+
+impl Wish {
+    /// What a registration asks for.
+    pub(crate) fn of(req: &NmreqRegister) -> Self {
+        Self {
+            tx_rings: req.nr_tx_rings,
+            rx_rings: req.nr_rx_rings,
+            host_tx: req.nr_host_tx_rings,
+            host_rx: req.nr_host_rx_rings,
+            tx_slots: req.nr_tx_slots,
+            rx_slots: req.nr_rx_slots,
+        }
+    }
 }
 
 /// A port name: bytes without NUL, at most 63.
@@ -83,6 +135,13 @@ impl Name {
             *to = *from;
         }
         out
+    }
+}
+
+// The kernel's log prints by a trait of its own.
+impl kernel::fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -155,7 +214,7 @@ impl Port {
             rx,
             host_tx,
             host_rx,
-        } = shape.rings;
+        } = shape.counts();
         let rings = (|| {
             Ok((
                 make(true, false, 0, tx)?,
@@ -184,8 +243,10 @@ impl Port {
 
     /// All rings: transmit, host transmit, receive, host receive.
     pub(crate) fn rings(&self) -> impl Iterator<Item = &Arc<Kring>> {
-        let tx = self.tx.iter().chain(self.host_tx.iter());
-        tx.chain(self.rx.iter()).chain(self.host_rx.iter())
+        let tx = Iterator::chain(self.tx.iter(), self.host_tx.iter());
+        let rx = Iterator::chain(self.rx.iter(), self.host_rx.iter());
+        // Named in full: the kernel's initialisers have a `chain` too.
+        Iterator::chain(tx, rx)
     }
 }
 
@@ -239,7 +300,7 @@ pub(crate) trait Backend: Send + Sync {
         Err(EOPNOTSUPP)
     }
 
-    /// Attaches NIC `nic` (without NUL) and tells its index. rtnl is held.
+    /// Attaches NIC `nic` and tells its index. rtnl is held.
     ///
     /// # Errors
     ///
@@ -247,7 +308,7 @@ pub(crate) trait Backend: Send + Sync {
     fn attach(
         &self,
         _port: &Arc<Port>,
-        _nic: &[u8],
+        _nic: &CStr,
         _reg: &NmreqRegister,
         _rtnl: &Rtnl,
     ) -> Result<u32> {
@@ -259,7 +320,7 @@ pub(crate) trait Backend: Send + Sync {
     /// # Errors
     ///
     /// `EOPNOTSUPP` if the port takes no NICs.
-    fn detach(&self, _port: &Arc<Port>, _nic: &[u8], _rtnl: &Rtnl) -> Result<u32> {
+    fn detach(&self, _port: &Arc<Port>, _nic: &CStr, _rtnl: &Rtnl) -> Result<u32> {
         Err(EOPNOTSUPP)
     }
 

@@ -183,7 +183,8 @@ impl Words {
             last.store(idx, Ordering::Relaxed);
         }
         fifo.tail = idx;
-        fifo.len += 1;
+        // A buffer is in one FIFO at most, so this is less than their number.
+        fifo.len = fifo.len.wrapping_add(1);
     }
 
     #[inline]
@@ -193,7 +194,7 @@ impl Words {
         }
         let idx = fifo.head;
         fifo.head = self.links.get(idx as usize)?.load(Ordering::Relaxed);
-        fifo.len -= 1;
+        fifo.len = fifo.len.wrapping_sub(1);
         Some(idx)
     }
 
@@ -207,7 +208,7 @@ impl Words {
         } else if let Some(last) = self.links.get(to.tail as usize) {
             last.store(from.head, Ordering::Relaxed);
             to.tail = from.tail;
-            to.len += from.len;
+            to.len = to.len.wrapping_add(from.len);
         }
     }
 }
@@ -228,10 +229,13 @@ fn owned_here(word: u32) -> bool {
 /// A method whose buffer is not in the state that it needs does nothing.
 pub(crate) struct BufCache {
     pool: Arc<Pool>,
-    /// Never more than `2 * batch`.
+    /// Never more than `full`.
     free: KVec<u32>,
     lent: Fifo,
+    /// How many buffers move between the cache and the pool at once.
     batch: usize,
+    /// Twice `batch`.
+    full: usize,
     reserve: u32,
 }
 
@@ -245,9 +249,10 @@ impl BufCache {
         let count = pool.buf_count();
         let batch = usize::try_from((count / 128).clamp(4, 64))?;
         Ok(Self {
-            free: KVec::with_capacity(2 * batch, GFP_KERNEL)?,
+            free: KVec::with_capacity(batch.saturating_mul(2), GFP_KERNEL)?,
             lent: Fifo::default(),
             batch,
+            full: batch.saturating_mul(2),
             reserve: count / 16,
             pool,
         })
@@ -271,7 +276,7 @@ impl BufCache {
     #[cold]
     fn find(&mut self) -> Option<u32> {
         // Twice what is lent per round, so that the FIFO shrinks if its buffers come back.
-        self.reclaim(2 * self.batch as u32);
+        self.reclaim(self.full as u32);
         if self.free.is_empty() {
             let batch = self.batch;
             self.pool.refill(&mut self.free, batch);
@@ -368,7 +373,7 @@ impl BufCache {
     #[inline]
     fn keep(&mut self, idx: u32) {
         let _ = self.free.push_within_capacity(idx);
-        if self.free.len() >= 2 * self.batch {
+        if self.free.len() >= self.full {
             let batch = self.batch;
             self.pool.spill(&mut self.free, batch);
         }

@@ -133,13 +133,16 @@ impl IfObject {
         let Some(ofs) = self.pool.geometry().ring_ofs(self.n, ring) else {
             return;
         };
-        let at = self.base() + NetmapIf::SIZE + 8 * index as usize;
+        let entry = (index as usize).saturating_mul(8);
+        let at = self.base().saturating_add(NetmapIf::SIZE).saturating_add(entry);
         self.pool.ctl().write(at, &ofs.to_ne_bytes());
     }
 
     /// Begin of the list of extra buffers, as the application has it now.
     pub(crate) fn bufs_head(&self) -> u32 {
-        self.pool.ctl().read_u32(self.base() + abi::IF_BUFS_HEAD)
+        self.pool
+            .ctl()
+            .read_u32(self.base().saturating_add(abi::IF_BUFS_HEAD))
     }
 }
 

@@ -101,10 +101,10 @@ impl Pool {
             true,
         )?;
         let count = geometry.bufs.num;
-        let mut free = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
+        let mut list = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
         // The end of the vector is given out first; so the first buffers are given out in order.
         for idx in (FIRST_BUF..count).rev() {
-            free.push(idx, GFP_KERNEL)?;
+            list.push(idx, GFP_KERNEL)?;
         }
         let words = Words::new(count)?;
         let ctl = Arc::new(ctl, GFP_KERNEL)?;
@@ -123,7 +123,7 @@ impl Pool {
                 shift,
                 words,
                 free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
-                central <- new_spinlock!(Central { free, lent: Fifo::default() }),
+                central <- new_spinlock!(Central { free: list, lent: Fifo::default() }),
                 objects <- new_mutex!(objects),
             }),
             GFP_KERNEL,
@@ -179,7 +179,8 @@ impl Pool {
         if idx >= self.geometry.bufs.num {
             return None;
         }
-        let at = u64::from(idx) * u64::from(self.geometry.bufs.size);
+        // Less than the size of the file.
+        let at = u64::from(idx).wrapping_mul(self.geometry.bufs.size.into());
         let page = u32::try_from(at / PAGE_SIZE as u64).ok()?;
         Some((page, (at % PAGE_SIZE as u64) as u32))
     }
@@ -195,17 +196,19 @@ impl Pool {
     #[inline]
     pub(crate) fn buf_page_at(&self, idx: u32, at: u32) -> Option<(BorrowedPage<'_>, u32)> {
         let (page, offset) = self.buf_pos(idx)?;
-        let at = offset + at.min(self.buf_size());
-        Some((self.page(page + at / PAGE_SIZE as u32)?, at % PAGE_SIZE as u32))
+        let at = offset.checked_add(at.min(self.buf_size()))?;
+        let page = page.checked_add(at / PAGE_SIZE as u32)?;
+        Some((self.page(page)?, at % PAGE_SIZE as u32))
     }
 
     /// The buffer at an offset of a page, and the offset in that buffer. `None`: not our page.
     #[inline]
     pub(crate) fn buf_at(&self, page: BorrowedPage<'_>, offset: u32) -> Option<(u32, u32)> {
-        let at = self.bufs.find(page)? as u64 * PAGE_SIZE as u64 + u64::from(offset);
+        let before = (self.bufs.find(page)? as u64).checked_mul(PAGE_SIZE as u64)?;
+        let at = before.checked_add(offset.into())?;
         let size = u64::from(self.geometry.bufs.size);
         let (idx, rest) = match self.shift {
-            Some(shift) => (at >> shift, at & (size - 1)),
+            Some(shift) => (at >> (shift & 63), at & size.wrapping_sub(1)),
             None => (at.checked_div(size)?, at.checked_rem(size)?),
         };
         let idx = u32::try_from(idx).ok()?;
@@ -219,8 +222,10 @@ impl Pool {
             return false;
         };
         let first = page as usize;
-        let last = first + (offset + self.buf_size() - 1) as usize / PAGE_SIZE;
-        self.bufs.idle(first) && (first + 1..=last).all(|i| self.bufs.idle(i))
+        let end = offset.saturating_add(self.buf_size()) as usize;
+        let more = end.saturating_sub(1) / PAGE_SIZE;
+        self.bufs.idle(first)
+            && (0..more).all(|i| self.bufs.idle(first.saturating_add(i).saturating_add(1)))
     }
 
     /// Copies `data` into a buffer; `false` if it does not fit there.
@@ -241,6 +246,19 @@ impl Pool {
         }
     }
 
+    /// Copies `len` bytes at `from` of one buffer to `to` of another; `false` if they are not
+    /// inside, or the buffers are the same.
+    pub(crate) fn copy_within(&self, idx: u32, from: u32, other: u32, to: u32, len: u32) -> bool {
+        if idx == other {
+            return false;
+        }
+        let len = len as usize;
+        match (self.within(idx, from, len), self.within(other, to, len)) {
+            (Some(from), Some(to)) => self.bufs.copy_within(from, to, len),
+            _ => false,
+        }
+    }
+
     /// Kernel address of a buffer. Its bytes follow each other there.
     #[inline]
     pub(crate) fn raw(&self, idx: u32) -> Option<NonNull<u8>> {
@@ -257,7 +275,7 @@ impl Pool {
             return None;
         }
         let (page, at) = self.buf_pos(idx)?;
-        Some((page as usize, at as usize + offset as usize))
+        Some((page as usize, (at as usize).checked_add(offset as usize)?))
     }
 
     /// Number in physical memory of page `n` of the file.
@@ -404,7 +422,7 @@ impl Pool {
 /// Pages of the smallest run that whole buffers of `size` bytes fill. `size` is a multiple of 64.
 fn chunk_pages(size: usize) -> usize {
     (1..=64)
-        .map(|k| k * size)
+        .map(|k| size.saturating_mul(k))
         .find(|bytes| bytes % PAGE_SIZE == 0)
         .map_or(1, |bytes| bytes / PAGE_SIZE)
 }

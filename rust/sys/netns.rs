@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Network name spaces.
+//! Network name spaces, and the lock of their configuration.
 
 use super::bindings;
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::prelude::*;
 
 /// A reference of a network name space.
@@ -37,5 +40,34 @@ impl Drop for Net {
     fn drop(&mut self) {
         // SAFETY: the reference is ours and not used again.
         unsafe { bindings::nms_net_put(self.0.as_ptr()) };
+    }
+}
+
+/// The lock of network configuration (rtnl), held while a value of this type lives. Functions that
+/// need it held ask for a reference.
+pub(crate) struct Rtnl(PhantomData<*mut ()>);
+
+impl Rtnl {
+    /// Takes the lock; sleeps.
+    pub(crate) fn lock() -> Self {
+        // SAFETY: process context.
+        unsafe { bindings::rtnl_lock() };
+        Self(PhantomData)
+    }
+
+    /// For callbacks that the kernel makes with the lock held: it is not released on drop.
+    ///
+    /// # Safety
+    ///
+    /// The caller of the current function holds the lock.
+    pub(crate) unsafe fn assume() -> core::mem::ManuallyDrop<Self> {
+        core::mem::ManuallyDrop::new(Self(PhantomData))
+    }
+}
+
+impl Drop for Rtnl {
+    fn drop(&mut self) {
+        // SAFETY: pairs with `lock`, in the same task: the type cannot be sent.
+        unsafe { bindings::rtnl_unlock() };
     }
 }

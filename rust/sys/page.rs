@@ -197,9 +197,13 @@ impl PageArray {
     #[inline]
     pub(crate) fn range(&self, i: usize, offset: usize, len: usize) -> Option<NonNull<u8>> {
         let entry = self.pages.get(i)?;
-        let left = (self.chunk - i % self.chunk) * PAGE_SIZE;
-        if offset.checked_add(len)? > left {
-            return None;
+        let end = offset.checked_add(len)?;
+        // Most are within one page, which saves a division.
+        if end > PAGE_SIZE {
+            let before = i.checked_rem(self.chunk)?;
+            if end > self.chunk.checked_sub(before)?.checked_mul(PAGE_SIZE)? {
+                return None;
+            }
         }
         // SAFETY: by the invariant the chunk's bytes follow each other, and `offset` is within.
         Some(unsafe { entry.virt.add(offset) })
@@ -225,6 +229,18 @@ impl PageArray {
         };
         // SAFETY: as in `copy_in`; any bytes are valid u8.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), data.as_mut_ptr(), data.len()) };
+        true
+    }
+
+    /// Copies `len` bytes from one place (page, offset) to another; `false` if one is
+    /// outside.
+    pub(crate) fn copy_within(&self, from: (usize, usize), to: (usize, usize), len: usize) -> bool {
+        let (Some(src), Some(dst)) = (self.range(from.0, from.1, len), self.range(to.0, to.1, len))
+        else {
+            return false;
+        };
+        // SAFETY: as in `copy_in`; `copy` allows for overlap.
+        unsafe { core::ptr::copy(src.as_ptr(), dst.as_ptr(), len) };
         true
     }
 }

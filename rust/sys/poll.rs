@@ -88,6 +88,13 @@ impl<'a> PollTable<'a> {
         unsafe { self.table.as_ref() }.map_or(u32::MAX, |table| table._key)
     }
 
+    /// Whether the caller registers for being woken.
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        // SAFETY: valid if not null.
+        unsafe { self.table.as_ref() }.is_some_and(|table| table._qproc.is_some())
+    }
+
     /// Registers with `queue`, if the caller means to wait.
     #[inline]
     pub(crate) fn wait(&self, queue: &'a WaitQueue) {

@@ -168,10 +168,10 @@ impl RingMem {
 
     /// Writes the time of a sync, nanoseconds since 1970.
     #[inline]
-    pub(crate) fn stamp(&self, nanos: u64) {
+    pub(crate) fn stamp(&self, nanos: i64) {
         // SAFETY: the field is two aligned words of the fixed part.
         unsafe {
-            let at: *mut u64 = self.base.as_ptr().add(abi::RING_TS).cast();
+            let at: *mut i64 = self.base.as_ptr().add(abi::RING_TS).cast();
             at.write_volatile(nanos / 1_000_000_000);
             at.add(1).write_volatile(nanos % 1_000_000_000 / 1000);
         }

@@ -58,7 +58,8 @@ impl SharedMem {
 
     /// Address of `len` bytes at `offset`; `None` if they are not inside, or not 8-aligned.
     pub(super) fn range(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
-        if offset % 8 != 0 || offset.checked_add(len)? > self.pages.len() * PAGE_SIZE {
+        let size = self.pages.len().checked_mul(PAGE_SIZE)?;
+        if offset % 8 != 0 || offset.checked_add(len)? > size {
             return None;
         }
         // SAFETY: within the mapping by the invariant.
