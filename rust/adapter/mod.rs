@@ -10,6 +10,7 @@
 pub(crate) mod kring;
 pub(crate) mod nic;
 pub(crate) mod queue;
+pub(crate) mod raw;
 
 use crate::{
     mem::Pool,
