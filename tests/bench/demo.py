@@ -19,7 +19,7 @@ from server import Server  # noqa: E402
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--servers", default="epoll,stack")
 parser.add_argument("--connections", default="1,10,50,100")
-parser.add_argument("--pairs", type=int, default=3, help="turns of each server and number of connections")
+parser.add_argument("--pairs", type=int, default=5, help="turns of each server and number of connections")
 parser.add_argument("--seconds", type=int, default=3, help="length of a turn")
 parser.add_argument("--count", metavar="QEMU", help="count instructions too, with this QEMU (see scripts/counter)")
 options = parser.parse_args()
@@ -166,6 +166,9 @@ def main():
         made = rows()
     except vmlib.VMError as error:
         sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        print("demo: interrupted")
+        sys.exit(130)
     Path(f"{base}.json").write_text(json.dumps(made, indent=1) + "\n")
     table(made)
     draw(made, base)
