@@ -51,6 +51,10 @@ test-modules: ## build the modules for every supported kernel series
 test-vm: vm-modules apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
 	@$(PYTEST) $(or $(TESTS),tests)
 
+.PHONY: setup
+setup: fetch ## fetch the environment, the kernel and the crates (whatever needs them does it too)
+	@$(ENV) --net scripts/kernel prepare >/dev/null
+
 .PHONY: modules
 ifeq ($(NATIVE),yes)
 modules: ## netmap.ko and the patched NIC drivers, in build/kernel/RELEASE
