@@ -61,9 +61,9 @@ fn control(file: &Session, arg: u64) -> Result {
     user::read(header.nr_body, body)?;
     let mut options = OptionSet::new(kind.body_size);
     let result = read_options(&mut options, header.nr_options).and_then(|()| {
-        let result = run(file, &header, kind, body);
-        // Options that no request has used fail it, but not before it is known to be valid.
-        result.and_then(|()| options.finish().map_err(errno))
+        // No request uses options yet: one that has any fails before it changes something.
+        options.finish().map_err(errno)?;
+        run(file, &header, kind, body)
     });
     for option in options.entries() {
         write_status(option.user, option.status.unsigned_abs())?;

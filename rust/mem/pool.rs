@@ -339,15 +339,14 @@ impl Pool {
         if central.free.is_empty() {
             self.reclaim_orphans(&mut central, 64);
         }
-        for _ in 0..count {
-            let Some(idx) = central.free.pop() else {
-                break;
-            };
-            if to.push_within_capacity(idx).is_err() {
-                let _ = central.free.push_within_capacity(idx);
-                break;
-            }
+        // As they lie, so that the cache gives out in the order in which the pool would.
+        let keep = central.free.len().saturating_sub(count);
+        let room = to.capacity().saturating_sub(to.len());
+        let keep = keep.max(central.free.len().saturating_sub(room));
+        for &idx in central.free.get(keep..).unwrap_or(&[]) {
+            let _ = to.push_within_capacity(idx);
         }
+        central.free.truncate(keep);
         self.note_free(&central);
     }
 
@@ -355,13 +354,12 @@ impl Pool {
     pub(super) fn spill(&self, from: &mut KVec<u32>, count: usize) {
         let _bh = BhGuard::new();
         let mut central = self.central.lock();
-        for _ in 0..count {
-            let Some(idx) = from.pop() else {
-                break;
-            };
+        let keep = from.len().saturating_sub(count);
+        for &idx in from.get(keep..).unwrap_or(&[]) {
             // There is room for every buffer of the pool.
             let _ = central.free.push_within_capacity(idx);
         }
+        from.truncate(keep);
         self.note_free(&central);
     }
 
