@@ -219,9 +219,6 @@ impl Upper for Nics {
             *rearm = false;
             return 0;
         }
-        if let Some(tx) = nic.tx(vector) {
-            tx.lock().reap();
-        }
         let budget = u32::try_from(budget).unwrap_or(0);
         // At most `budget`, which is an i32.
         input::reap(nic, vector, budget, ring.owner) as i32

@@ -8,10 +8,9 @@ use super::attach::Nics;
 use super::ring::Ring;
 use super::{input, receive, transmit};
 use crate::adapter::kring::{Kring, KringState};
-use crate::adapter::{Backend, Port, Shape};
+use crate::adapter::{Backend, Port, Shape, Wish};
 use crate::nmcore::abi::NmreqRegister;
-use crate::nmcore::name::Member;
-use crate::nmcore::request::PortShape;
+use crate::nmcore::request::{STACK_MAX_RINGS, STACK_MAX_SLOTS, STACK_SLOTS};
 use crate::nmcore::slot::MAX_OFFSET;
 use crate::sys::bh::BhGuard;
 use crate::sys::netns::{Net, Rtnl};
@@ -32,24 +31,24 @@ pub(crate) struct StackPort {
     nics: Arc<Nics>,
 }
 
-/// Makes the port that a REGISTER of `name` asks for.
-pub(crate) fn create(
-    _name: &Member<'_>,
-    _net: &Net,
-    req: &NmreqRegister,
-) -> Result<Arc<dyn Backend>> {
-    let want = PortShape::stack(req);
-    let rings = want.tx_rings.max(want.rx_rings);
+/// Makes the port that a REGISTER asks for; what it asks for is brought within the limits.
+pub(crate) fn create(_name: &str, _net: &Net, want: &Wish) -> Result<Arc<dyn Backend>> {
+    let slots = |n| match n {
+        0 => STACK_SLOTS,
+        // A ring of one slot could never hold anything.
+        n => n.clamp(2, STACK_MAX_SLOTS),
+    };
+    // Sockets send and receive on the ring of one number.
+    let rings = want.tx_rings.max(want.rx_rings).clamp(1, STACK_MAX_RINGS);
     let port = Arc::new(
         StackPort {
-            // Sockets send and receive on the ring of one number.
             shape: Shape {
                 tx_rings: rings,
                 rx_rings: rings,
                 host_tx: 0,
                 host_rx: 0,
-                tx_slots: want.tx_slots,
-                rx_slots: want.rx_slots,
+                tx_slots: slots(want.tx_slots),
+                rx_slots: slots(want.rx_slots),
                 offset_mask: u64::from(MAX_OFFSET),
                 slot_ptr: 0,
                 private_mem: true,
@@ -73,9 +72,15 @@ impl StackPort {
         self.rings().get(usize::from(id)).ok_or(ENXIO)
     }
 
-    /// The rings that serve NIC queues of the receive rings of a poll.
-    fn polled<'a>(&'a self, rx: &'a [Arc<Kring>]) -> impl Iterator<Item = &'a Arc<Ring>> {
-        rx.iter().filter_map(|kring| self.ring(kring.id).ok())
+    /// The rings of a poll or sync. Transmit and receive rings of one number are one ring here; a
+    /// file that binds both kinds binds the same numbers of both.
+    fn polled<'a>(
+        &'a self,
+        tx: &'a [Arc<Kring>],
+        rx: &'a [Arc<Kring>],
+    ) -> impl Iterator<Item = &'a Arc<Ring>> {
+        let krings = if rx.is_empty() { tx } else { rx };
+        krings.iter().filter_map(|kring| self.ring(kring.id).ok())
     }
 }
 
@@ -102,11 +107,10 @@ impl Backend for StackPort {
         }
     }
 
-    fn begin(&self, _port: &Port, _tx: &[Arc<Kring>], rx: &[Arc<Kring>]) {
+    fn begin(&self, _port: &Port, tx: &[Arc<Kring>], rx: &[Arc<Kring>]) {
         let _bh = BhGuard::new();
-        for ring in self.polled(rx) {
-            ring.set_polling(true);
-            ring.touch();
+        for ring in self.polled(tx, rx) {
+            ring.poll_begins();
             for queue in ring.queues.lock().iter() {
                 if let Some(tx) = queue.nic.tx(queue.index) {
                     tx.lock().batch_begin();
@@ -115,15 +119,17 @@ impl Backend for StackPort {
         }
     }
 
-    fn end(&self, _port: &Port, _tx: &[Arc<Kring>], rx: &[Arc<Kring>]) {
+    fn end(&self, _port: &Port, tx: &[Arc<Kring>], rx: &[Arc<Kring>]) {
         let _bh = BhGuard::new();
-        for ring in self.polled(rx) {
-            ring.set_polling(false);
+        for ring in self.polled(tx, rx) {
             for queue in ring.queues.lock().iter() {
                 if let Some(tx) = queue.nic.tx(queue.index) {
-                    tx.lock().batch_end();
+                    let mut tx = tx.lock();
+                    tx.batch_end();
+                    tx.reap();
                 }
             }
+            ring.poll_ends();
         }
     }
 

@@ -23,8 +23,8 @@ use kernel::sync::Arc;
 /// that a NIC wrote.
 const COPY_START: u32 = 66;
 
-/// Lent buffers looked at for their return, beyond one for each slot filled.
-const RECLAIM: u32 = 16;
+/// Lent buffers looked at for their return in a sync, beyond two for each slot filled.
+const RECLAIM: u32 = 2;
 
 /// Takes the slots that the application has released, up to `head`.
 ///
@@ -66,7 +66,7 @@ pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState
     }
     let filled = fill.filled;
     let _bh = BhGuard::new();
-    st.cache.reclaim(filled + RECLAIM);
+    st.cache.reclaim(2 * filled + RECLAIM);
 }
 
 /// Fills slots from `hwtail` on.

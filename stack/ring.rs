@@ -220,9 +220,21 @@ impl Ring {
         self.last_sync.store(jiffies(), Ordering::Relaxed);
     }
 
+    /// A poll begins: it drains the ready list itself.
     #[inline]
-    pub(super) fn set_polling(&self, on: bool) {
-        self.polling.store(on, Ordering::Relaxed);
+    pub(super) fn poll_begins(&self) {
+        self.polling.store(true, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// It ends; what became ready after it looked is somebody else's to fetch.
+    #[inline]
+    pub(super) fn poll_ends(&self) {
+        self.polling.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.any.load(Ordering::Relaxed) {
+            self.wake();
+        }
     }
 
     fn active(&self) -> bool {

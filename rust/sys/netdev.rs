@@ -5,6 +5,7 @@
 use super::bindings;
 use super::dma::DmaDevice;
 use super::netns::Net;
+pub(crate) use super::netns::Rtnl;
 use super::skb::Skb;
 use kernel::ffi::{c_int, c_uint, c_ulong, c_void};
 use core::marker::PhantomData;
@@ -12,26 +13,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{fence, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// rtnl, the lock of network configuration, is held while a value of this type lives. A `&Rtnl`
-/// argument shows that it is.
-pub(crate) struct Rtnl(PhantomData<*mut ()>);
-
-impl Rtnl {
-    /// Takes the lock. May sleep.
-    pub(crate) fn lock() -> Self {
-        // SAFETY: process context.
-        unsafe { bindings::nms_rtnl_lock() };
-        Self(PhantomData)
-    }
-}
-
-impl Drop for Rtnl {
-    fn drop(&mut self) {
-        // SAFETY: pairs with `lock`.
-        unsafe { bindings::nms_rtnl_unlock() };
-    }
-}
 
 /// A reference of a network device.
 pub(crate) struct NetDev(NonNull<bindings::net_device>);
@@ -527,7 +508,7 @@ unsafe extern "C" fn notify(dev: *mut bindings::net_device, event: c_ulong) {
     };
     if let Some(watcher) = watcher {
         // Not dropped: the notification's caller unlocks.
-        let rtnl = core::mem::ManuallyDrop::new(Rtnl(PhantomData));
+        let rtnl = unsafe { Rtnl::assume() };
         watcher.event(event, &rtnl);
     }
 }

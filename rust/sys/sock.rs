@@ -85,6 +85,7 @@ pub(crate) trait Upcalls: Send + Sync + 'static {
 /// The part of a hooked object that the hook needs; about 80 bytes.
 pub(crate) struct Hook(UnsafeCell<HookInner>);
 
+#[repr(C)]
 struct HookInner {
     rcu: bindings::callback_head,
     owner: *const c_void,
