@@ -44,6 +44,7 @@ pub mod abi;
 mod fence;
 mod name;
 mod port;
+mod scribble;
 mod stack;
 
 pub use fence::{
@@ -52,4 +53,5 @@ pub use fence::{
 pub use name::{NameError, PortName};
 pub use port::{Builder, Port, Ready, Wait, Watch, MAX_OTHERS};
 pub use rustix::event::PollFlags;
+pub use scribble::Scribbler;
 pub use stack::Ptr;

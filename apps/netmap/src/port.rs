@@ -17,6 +17,7 @@ use crate::abi::{
 };
 use crate::fence::{self, ExtraBuf, ExtraList, Map, MemoryTag, RxRing, TxRing};
 use crate::name::PortName;
+use crate::scribble::Scribbler;
 
 /// What to ask for when opening a port. Zero: what there is.
 #[derive(Clone, Debug)]
@@ -309,6 +310,36 @@ impl Port {
             error: flags.intersects(PollFlags::ERR | PollFlags::NVAL | PollFlags::HUP),
             others: count - usize::from(!flags.is_empty()),
         })
+    }
+
+    /// Give up the rings and get at the raw memory instead. EFAULT: the port
+    /// has no rings.
+    pub fn scribble(mut self) -> io::Result<Scribbler> {
+        // Nobody may hold a buffer that is scribbled on.
+        let mems = self
+            .rx
+            .iter()
+            .map(RxRing::mem)
+            .chain(self.tx.iter().map(TxRing::mem));
+        let rings: Vec<_> = mems.map(fence::RingMem::place).collect();
+        let map = self.memory().ok_or(Errno::FAULT)?.map().clone();
+        let interface = usize::try_from(self.info.nr_offset).map_err(|_| Errno::FAULT)?;
+        self.tx.clear();
+        self.rx.clear();
+        Ok(Scribbler {
+            fd: self.fd.try_clone()?,
+            map,
+            interface,
+            rings,
+        })
+    }
+
+    /// Any of the rings' memories; all are the same.
+    fn memory(&self) -> Option<&fence::RingMem> {
+        self.rx
+            .first()
+            .map(RxRing::mem)
+            .or(self.tx.first().map(TxRing::mem))
     }
 
     /// Stack ports: put a NIC of this network namespace on the port. Returns

@@ -43,6 +43,11 @@ impl Map {
         Ok(Map { base, len })
     }
 
+    /// Bytes mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Pointer to `size` bytes at `offset` if they lie inside and are aligned.
     fn at<T>(&self, offset: usize, size: usize) -> Result<NonNull<T>> {
         let end = offset.checked_add(size).ok_or(Errno::FAULT)?;
@@ -164,8 +169,15 @@ impl RingMem {
         self.offset_mask
     }
 
-    pub(crate) fn map(&self) -> &Map {
+    pub(crate) fn map(&self) -> &Arc<Map> {
         &self.map
+    }
+
+    /// Where in the mapping the header and the slots are.
+    pub(crate) fn place(&self) -> std::ops::Range<usize> {
+        let start = self.header.as_ptr() as usize - self.map.base.as_ptr() as usize;
+        let slots = self.num_slots as usize * size_of::<NetmapSlot>();
+        start..start + size_of::<NetmapRing>() + slots
     }
 
     /// Whether a slot may name this buffer.
