@@ -67,6 +67,11 @@ struct nm_nic_ops {
 	 */
 	int (*poll)(void *nic, unsigned int vector, int budget, bool *rearm, bool *tx);
 	u32 rx_buf_size;
+	/*
+	 * Features that the interface does not have in netmap mode: set_mode() and
+	 * ndo_fix_features take them away, so that the stack does that work in software.
+	 */
+	netdev_features_t without;
 };
 
 /* Exported by the driver. */

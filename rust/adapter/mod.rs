@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+mod host;
 pub(crate) mod kring;
 pub(crate) mod nic;
 pub(crate) mod queue;

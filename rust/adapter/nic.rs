@@ -26,6 +26,12 @@ use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 
 /// Who uses a NIC in netmap mode.
 pub(crate) trait Upper: Send + Sync {
+    /// Whether the frames passed to [`xmit`](Self::xmit) must be complete and in one piece: the
+    /// stack then computes checksums and cuts segments itself.
+    fn plain(&self) -> bool {
+        false
+    }
+
     /// Receive queue `queue` has an empty ring: post buffers. Process context, no lock but rtnl.
     fn configured(&self, nic: &Nic, queue: u32);
 
@@ -63,8 +69,6 @@ pub(crate) struct Nic {
     upper: Arc<dyn Upper>,
     rx: KVec<Pin<KBox<SpinLock<RxQueue>>>>,
     tx: KVec<Pin<KBox<SpinLock<TxQueue>>>>,
-    rx_slots: u32,
-    tx_slots: u32,
     /// False from the end of netmap mode on.
     alive: AtomicBool,
     #[pin]
@@ -113,7 +117,6 @@ impl Nic {
             let queue = TxQueue::new(q, map.clone());
             tx.push(KBox::pin_init(new_spinlock!(queue, "netmap_tx"), GFP_KERNEL)?, GFP_KERNEL)?;
         }
-        let (rx_slots, tx_slots) = (driver.rx_slots, driver.tx_slots);
         let held = Held { mode: None, dma: Some(driver.dma()) };
         let nic = Arc::pin_init(
             pin_init!(Self {
@@ -123,8 +126,6 @@ impl Nic {
                 upper,
                 rx,
                 tx,
-                rx_slots,
-                tx_slots,
                 alive: AtomicBool::new(true),
                 held <- new_mutex!(held, "netmap_nic"),
             }),
@@ -132,7 +133,7 @@ impl Nic {
         )?;
         // Before the driver knows us, so that its unloading cannot be missed.
         netdev::watch(&nic.dev, nic.clone(), rtnl)?;
-        match driver.enter(nic.clone(), rx_buf_size, rtnl) {
+        match driver.enter(nic.clone(), rx_buf_size, nic.upper.plain(), rtnl) {
             Ok(mode) => {
                 nic.held.lock().mode = Some(mode);
                 Ok(nic)
@@ -195,16 +196,6 @@ impl Nic {
         self.tx.len() as u32
     }
 
-    /// Descriptors of a receive queue when the NIC was attached.
-    pub(crate) fn rx_slots(&self) -> u32 {
-        self.rx_slots
-    }
-
-    /// Descriptors of a transmit queue when the NIC was attached.
-    pub(crate) fn tx_slots(&self) -> u32 {
-        self.tx_slots
-    }
-
     /// The memory its buffers come from.
     #[inline]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
@@ -223,17 +214,11 @@ impl Nic {
         self.dev.mtu()
     }
 
-    /// Whether netmap mode has not ended.
-    #[inline]
-    pub(crate) fn alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
-    }
-
-    /// Unmasks the interrupts of a queue: for received frames, and for sent ones if the stack
-    /// waits for room or `tx` asks for it.
+    /// Unmasks the interrupts of a queue: for received frames, and for sent ones if somebody waits
+    /// for them ([`TxQueue::wants_irq`]) or `tx` asks for it.
     pub(crate) fn irq_enable(&self, queue: u32, tx: bool) {
         let _bh = BhGuard::new();
-        let tx = tx || self.tx(queue).is_some_and(|t| t.lock().stopped());
+        let tx = tx || self.tx(queue).is_some_and(|t| t.lock().wants_irq());
         // Under the lock, so that the ring and with it the driver stay.
         if let Some(rx) = self.rx(queue) {
             let rx = rx.lock();
@@ -323,7 +308,7 @@ impl NicOps for Nic {
             queue.lock().reap();
         }
         let work = self.upper.irq(self, vector, budget, rearm);
-        *tx = self.tx(vector).is_some_and(|t| t.lock().stopped());
+        *tx = self.tx(vector).is_some_and(|t| t.lock().wants_irq());
         work
     }
 }

@@ -141,12 +141,6 @@ impl RxQueue {
         self.map = None;
     }
 
-    /// Whether there is a ring.
-    #[inline]
-    pub(crate) fn active(&self) -> bool {
-        self.run.is_some()
-    }
-
     pub(super) fn hooks(&self) -> Option<Hooks> {
         self.run.as_ref().map(|r| r.hooks)
     }
@@ -308,6 +302,7 @@ pub(crate) struct TxQueue {
     index: u32,
     batch: u32,
     stopped: bool,
+    wanted: bool,
     /// Bytes of the unfinished frame.
     frame_len: u32,
     /// Slots whose frames have been sent.
@@ -333,6 +328,7 @@ impl TxQueue {
             index,
             batch: 0,
             stopped: false,
+            wanted: false,
             frame_len: 0,
             slots: 0,
             packets: 0,
@@ -385,10 +381,16 @@ impl TxQueue {
         self.run.is_some()
     }
 
-    /// Whether the stack waits for room.
+    /// Whether somebody waits for frames to be sent: the stack for room, or who called
+    /// [`want_irq`](Self::want_irq).
     #[inline]
-    pub(crate) fn stopped(&self) -> bool {
-        self.stopped
+    pub(crate) fn wants_irq(&self) -> bool {
+        self.stopped || self.wanted
+    }
+
+    /// From here on until frames are found to be sent, unmasked interrupts include those for it.
+    pub(crate) fn want_irq(&mut self) {
+        self.wanted = true;
     }
 
     #[inline]
@@ -414,6 +416,21 @@ impl TxQueue {
     pub(crate) fn ready(&mut self, pieces: u32) -> bool {
         let need = 2 * pieces + 3;
         self.room() >= need || self.make_room(need)
+    }
+
+    /// Pieces that a frame can have in an empty ring.
+    pub(crate) fn most_pieces(&self) -> u32 {
+        self.count.saturating_sub(4) / 2
+    }
+
+    /// Whether a frame of that many pieces fits, looking for sent ones if not.
+    pub(crate) fn has_room(&mut self, pieces: u32) -> bool {
+        let need = 2 * pieces + 3;
+        if self.room() < need {
+            self.ring();
+            self.reap();
+        }
+        self.room() >= need
     }
 
     #[cold]
@@ -664,6 +681,7 @@ impl TxQueue {
             if !self.run.as_ref().is_some_and(|r| r.hw.complete(last)) {
                 break;
             }
+            self.wanted = false;
             loop {
                 let i = self.clean;
                 self.release(i);
@@ -687,10 +705,10 @@ impl TxQueue {
         core::mem::take(&mut self.slots)
     }
 
-    /// Whether frames that were pushed have not been seen to be sent.
+    /// What [`take_slots`](Self::take_slots) would answer.
     #[inline]
-    pub(crate) fn in_flight(&self) -> bool {
-        self.clean != self.next
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
     }
 
     fn report(&mut self) {

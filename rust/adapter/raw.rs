@@ -1,21 +1,471 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Ports that show the rings of a NIC (`netmap:eth0`).
+//!
+//! Slots and descriptors go in step. A receive ring's slots from `hwtail` on have their buffers
+//! posted, in order, up to `posted`; so what the NIC fills next is the buffer of the next slot. A
+//! transmit ring's slots from `done` to `hwcur` are with the NIC. When the driver restarts the NIC
+//! the buffers come back and are posted anew; frames that were to be sent are lost, as on any
+//! NIC. The number of descriptors may differ from the number of slots.
 
 #![deny(unsafe_code)]
 
-use super::{Backend, Wish};
-use crate::sys::netdev::{NetDev, Rtnl};
+use super::host::{self, HostLane};
+use super::kring::{Kring, KringState};
+use super::nic::{Nic, Upper};
+use super::queue::{RxQueue, TxQueue};
+use super::{Backend, Port, Shape, Wish};
+use crate::drivers::hw::Driver as Chip;
+use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT};
+use crate::sys::bh::BhGuard;
+use crate::sys::netdev::{Driver, Event, NetDev, Rtnl};
 use crate::sys::netns::Net;
+use crate::sys::skb::Skb;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::str::CStr;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// Slots of one frame at most.
+const MAX_FRAGS: usize = 64;
+/// Bytes of an Ethernet header.
+const ETHERNET: u32 = 14;
 
 /// The backend for a NIC.
 ///
 /// # Errors
 ///
-/// `ENXIO` if there is no such device.
-pub(crate) fn create(name: &CStr, net: &Net, _want: &Wish, rtnl: &Rtnl) -> Result<Arc<dyn Backend>> {
-    NetDev::by_name(net, name, rtnl).ok_or(ENXIO)?;
-    Err(EOPNOTSUPP)
+/// `ENXIO`: no such device. `EOPNOTSUPP`: its driver is not patched, or the chip cannot.
+pub(crate) fn create(name: &CStr, net: &Net, want: &Wish, rtnl: &Rtnl) -> Result<Arc<dyn Backend>> {
+    let dev = NetDev::by_name(net, name, rtnl).ok_or(ENXIO)?;
+    let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(EOPNOTSUPP)?;
+    let driver = Driver::of(&dev, rtnl)?;
+    let shape = Shape {
+        tx_rings: u16::try_from(driver.num_tx)?,
+        rx_rings: u16::try_from(driver.num_rx)?,
+        host_tx: want.host_tx.max(1),
+        host_rx: want.host_rx.max(1),
+        tx_slots: driver.tx_slots,
+        rx_slots: driver.rx_slots,
+        offset_mask: 0,
+        slot_ptr: 0,
+        private_mem: false,
+        spare_bufs: 0,
+        min_buf: chip.rx_buf_sizes().iter().copied().min().unwrap_or(0),
+    };
+    let raw = Arc::pin_init(
+        pin_init!(Raw {
+            name: dev.name(),
+            shape,
+            wire <- new_mutex!(None, "netmap_raw"),
+        }),
+        GFP_KERNEL,
+    )?;
+    Ok(raw)
+}
+
+/// The backend.
+#[pin_data]
+struct Raw {
+    /// The device's name, NUL-padded.
+    name: [u8; 16],
+    shape: Shape,
+    #[pin]
+    wire: Mutex<Option<Arc<Wire>>>,
+}
+
+/// A receive ring.
+struct RxLane {
+    ring: Arc<Kring>,
+    /// First of the kernel's slots whose buffer the NIC does not have. Changes under the ring's
+    /// lock.
+    posted: AtomicU32,
+}
+
+/// A transmit ring.
+struct TxLane {
+    ring: Arc<Kring>,
+    /// Oldest slot that the NIC may still be sending, `hwcur` if none. Changes under the ring's
+    /// lock.
+    done: AtomicU32,
+}
+
+/// The rings of an open port, between application and NIC.
+#[pin_data]
+struct Wire {
+    rx: KVec<RxLane>,
+    tx: KVec<TxLane>,
+    host: KVec<Pin<KBox<HostLane>>>,
+    /// None before it is attached and when it has gone.
+    #[pin]
+    nic: Mutex<Option<Arc<Nic>>>,
+}
+
+impl Raw {
+    fn wire(&self) -> Option<Arc<Wire>> {
+        self.wire.lock().clone()
+    }
+
+    /// The rings, and the NIC behind them.
+    fn parts(&self) -> Result<(Arc<Wire>, Arc<Nic>)> {
+        let wire = self.wire().ok_or(ENXIO)?;
+        let nic = wire.nic.lock().clone().ok_or(ENXIO)?;
+        Ok((wire, nic))
+    }
+}
+
+impl Backend for Raw {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn open(&self, port: &Arc<Port>, rtnl: &Rtnl) -> Result {
+        let name = CStr::from_bytes_until_nul(&self.name).map_err(|_| EINVAL)?;
+        let dev = NetDev::by_name(&port.net, name, rtnl).ok_or(ENXIO)?;
+        let mut rx = KVec::with_capacity(port.rx.len(), GFP_KERNEL)?;
+        for ring in port.rx.iter() {
+            let posted = AtomicU32::new(ring.state.lock().cursor.hwtail());
+            rx.push(RxLane { ring: ring.clone(), posted }, GFP_KERNEL)?;
+        }
+        let mut tx = KVec::with_capacity(port.tx.len(), GFP_KERNEL)?;
+        for ring in port.tx.iter() {
+            let done = AtomicU32::new(ring.state.lock().cursor.hwcur());
+            tx.push(TxLane { ring: ring.clone(), done }, GFP_KERNEL)?;
+        }
+        let mut host = KVec::with_capacity(port.host_rx.len(), GFP_KERNEL)?;
+        for ring in port.host_rx.iter() {
+            host.push(HostLane::new(ring.clone())?, GFP_KERNEL)?;
+        }
+        let wire = Arc::pin_init(
+            pin_init!(Wire { rx, tx, host, nic <- new_mutex!(None, "netmap_wire") }),
+            GFP_KERNEL,
+        )?;
+        let nic = Nic::attach(dev, port.pool.clone(), wire.clone(), rtnl)?;
+        *wire.nic.lock() = Some(nic);
+        *self.wire.lock() = Some(wire);
+        Ok(())
+    }
+
+    fn close(&self, _port: &Port, rtnl: &Rtnl) {
+        let Some(wire) = self.wire.lock().take() else {
+            return;
+        };
+        let nic = wire.nic.lock().take();
+        if let Some(nic) = nic {
+            nic.detach(rtnl);
+        }
+    }
+
+    fn txsync(&self, _port: &Port, ring: &Kring, st: &mut KringState, head: u32) -> Result {
+        let (wire, nic) = self.parts()?;
+        if ring.host {
+            return host::txsync(ring, st, head, nic.dev());
+        }
+        let lane = wire.tx.get(usize::from(ring.id)).ok_or(ENXIO)?;
+        let queue = nic.tx(ring.id.into()).ok_or(ENXIO)?;
+        let _bh = BhGuard::new();
+        let mut queue = queue.lock();
+        lane.sync(st, &mut queue, head)
+    }
+
+    fn rxsync(&self, _port: &Port, ring: &Kring, st: &mut KringState, head: u32) -> Result {
+        let (wire, nic) = self.parts()?;
+        if ring.host {
+            let lane = wire.host_lane(ring).ok_or(ENXIO)?;
+            return lane.rxsync(st, head);
+        }
+        let lane = wire.rx.get(usize::from(ring.id)).ok_or(ENXIO)?;
+        let queue = nic.rx(ring.id.into()).ok_or(ENXIO)?;
+        let result = host::take_back(ring, st, head);
+        let _bh = BhGuard::new();
+        let mut queue = queue.lock();
+        lane.sync(st, &mut queue);
+        result
+    }
+
+    fn arm(&self, _port: &Port, ring: &Kring) -> bool {
+        let Ok((wire, nic)) = self.parts() else {
+            return false;
+        };
+        if ring.host {
+            return wire.host_lane(ring).is_some_and(|lane| lane.pending());
+        }
+        let queue = u32::from(ring.id);
+        let _bh = BhGuard::new();
+        if ring.tx {
+            let Some(tx) = nic.tx(queue) else {
+                return false;
+            };
+            tx.lock().want_irq();
+            nic.irq_enable(queue, true);
+            let mut tx = tx.lock();
+            tx.reap();
+            return tx.slots() > 0;
+        }
+        nic.irq_enable(queue, false);
+        nic.rx(queue).is_some_and(|rx| rx.lock().pending())
+    }
+
+    fn show(&self, _port: &Port, to: &mut dyn fmt::Write) -> fmt::Result {
+        match self.parts() {
+            Ok((_, nic)) => {
+                let dev = nic.dev();
+                let state = match (dev.running(), dev.carrier()) {
+                    (true, true) => "up",
+                    (true, false) => "no carrier",
+                    (false, _) => "down",
+                };
+                writeln!(to, "  nic {state} mtu {}", nic.mtu())
+            }
+            Err(_) => writeln!(to, "  nic gone"),
+        }
+    }
+}
+
+impl RxLane {
+    /// Fills slots with what has arrived, then posts what the application has given back.
+    fn sync(&self, st: &mut KringState, rx: &mut RxQueue) {
+        while st.cursor.room() > 0 {
+            let Some(done) = rx.peek() else {
+                break;
+            };
+            if done.bad {
+                rx.recycle();
+                continue;
+            }
+            rx.take();
+            let i = st.cursor.hwtail();
+            let flags = if done.eop { 0 } else { NS_MOREFRAG };
+            let slot = Slot { len: done.len, flags, ..Slot::ZERO };
+            if !st.give_slot(&self.ring.mem, i, done.buf, slot) || !st.cursor.give(1) {
+                break;
+            }
+        }
+        self.post(st, rx);
+        rx.doorbell();
+    }
+
+    /// Posts the buffers of the kernel's slots, but for one: a ring is never all the NIC's.
+    fn post(&self, st: &mut KringState, rx: &mut RxQueue) {
+        let mut at = self.posted.load(Relaxed);
+        while st.cursor.next(at) != st.cursor.hwcur() && rx.room() > 0 {
+            let own = st.release(at).filter(|&idx| st.cache.post(idx));
+            let Some(idx) = own.or_else(|| rx.cache.get_nic()) else {
+                break;
+            };
+            if !rx.post_nic(idx) {
+                break;
+            }
+            at = st.cursor.next(at);
+        }
+        self.posted.store(at, Relaxed);
+    }
+}
+
+impl TxLane {
+    /// Gives back the slots that have been sent, then sends those up to `head`.
+    fn sync(&self, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result {
+        self.reap(st, tx);
+        let mut result = Ok(());
+        while st.cursor.hwcur() != head {
+            match self.send(st, tx, head) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(e) => {
+                    result = Err(e);
+                    break;
+                }
+            }
+        }
+        tx.doorbell();
+        self.reap(st, tx);
+        result
+    }
+
+    /// Sends the frame at `hwcur`. False: it is not complete, or there is no room.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` for a buffer that is not the application's, `EINVAL` for lengths that are none;
+    /// such a frame is skipped.
+    fn send(&self, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result<bool> {
+        if !tx.active() {
+            return Ok(false);
+        }
+        let (mem, first) = (&self.ring.mem, st.cursor.hwcur());
+        let mut slots = [Slot::ZERO; MAX_FRAGS];
+        let (mut count, mut at, mut bytes, mut last) = (0, first, 0u32, false);
+        let max = st.cache.pool().buf_size();
+        let mut good = true;
+        for place in slots.iter_mut() {
+            if at == head {
+                break;
+            }
+            *place = mem.slot(at);
+            count += 1;
+            at = st.cursor.next(at);
+            bytes += u32::from(place.len);
+            good &= u32::from(place.len) <= max && (place.len > 0 || count == 1);
+            last = place.flags & NS_MOREFRAG == 0;
+            if last {
+                break;
+            }
+        }
+        let slots = slots.get(..count).unwrap_or(&[]);
+        if !last && count < MAX_FRAGS {
+            return Ok(false);
+        }
+        if !last || !good || bytes < ETHERNET || count as u32 > tx.most_pieces() {
+            let _ = st.cursor.take(count as u32);
+            return if bytes == 0 { Ok(true) } else { Err(EINVAL) };
+        }
+        if !tx.has_room(count as u32) {
+            return Ok(false);
+        }
+        let mut at = first;
+        for (n, slot) in slots.iter().enumerate() {
+            let taken = st.take_buf(mem, at, slot.buf_idx);
+            let last = n + 1 == count;
+            if !taken || !tx.push_slot(slot.buf_idx, 0, slot.len.into(), last) {
+                tx.cancel();
+                let end = if taken { st.cursor.next(at) } else { at };
+                self.untake(st, first, end);
+                return if taken { Ok(false) } else { Err(EFAULT) };
+            }
+            at = st.cursor.next(at);
+        }
+        Ok(st.cursor.take(count as u32))
+    }
+
+    /// Makes the buffers of slots the application's again.
+    fn untake(&self, st: &mut KringState, mut at: u32, end: u32) {
+        while at != end {
+            self.give_back(st, at);
+            at = st.cursor.next(at);
+        }
+    }
+
+    fn give_back(&self, st: &mut KringState, i: u32) {
+        if let Some(idx) = st.held(i) {
+            let slot = self.ring.mem.slot(i);
+            let flags = slot.flags & !(NS_REPORT | NS_BUF_CHANGED);
+            st.give_slot(&self.ring.mem, i, idx, Slot { flags, ..slot });
+        }
+    }
+
+    /// Gives back the slots that have been sent, in order. Slots that were skipped have no buffer
+    /// in the ring's keeping.
+    fn reap(&self, st: &mut KringState, tx: &mut TxQueue) {
+        tx.reap();
+        let mut sent = tx.take_slots();
+        let mut at = self.done.load(Relaxed);
+        let mut count = 0;
+        while at != st.cursor.hwcur() {
+            if st.held(at).is_some() {
+                if sent == 0 {
+                    break;
+                }
+                sent -= 1;
+                self.give_back(st, at);
+            }
+            at = st.cursor.next(at);
+            count += 1;
+        }
+        self.done.store(at, Relaxed);
+        let _ = st.cursor.give(count);
+    }
+}
+
+impl Wire {
+    fn host_lane(&self, ring: &Kring) -> Option<&HostLane> {
+        let lanes = self.host.iter();
+        lanes.map(|lane| &**lane).find(|lane| core::ptr::eq(&**lane.ring(), ring))
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &Arc<Kring>> {
+        let rx = self.rx.iter().map(|lane| &lane.ring);
+        let tx = self.tx.iter().map(|lane| &lane.ring);
+        let host = self.host.iter().map(|lane| lane.ring());
+        Iterator::chain(Iterator::chain(rx, tx), host)
+    }
+}
+
+impl Upper for Wire {
+    fn plain(&self) -> bool {
+        true
+    }
+
+    fn configured(&self, nic: &Nic, queue: u32) {
+        let (Some(lane), Some(rx)) = (self.rx.get(queue as usize), nic.rx(queue)) else {
+            return;
+        };
+        let mut st = lane.ring.state.lock();
+        let _bh = BhGuard::new();
+        let mut rx = rx.lock();
+        lane.post(&mut st, &mut rx);
+        rx.doorbell();
+    }
+
+    fn cleaned(&self, _nic: &Nic) {
+        for lane in self.rx.iter() {
+            let st = lane.ring.state.lock();
+            // The NIC has given back all buffers.
+            lane.posted.store(st.cursor.hwtail(), Relaxed);
+        }
+        // Who waits for room finds it: nothing is being sent any more.
+        for lane in self.tx.iter() {
+            lane.ring.notify();
+        }
+    }
+
+    fn irq(&self, nic: &Nic, vector: u32, _budget: i32, rearm: &mut bool) -> i32 {
+        let mut waits = false;
+        if let (Some(lane), Some(rx)) = (self.rx.get(vector as usize), nic.rx(vector)) {
+            if rx.lock().pending() {
+                lane.ring.notify();
+            } else {
+                waits |= lane.ring.has_waiters();
+            }
+        }
+        if let (Some(lane), Some(tx)) = (self.tx.get(vector as usize), nic.tx(vector)) {
+            let (sent, wanted) = {
+                let tx = tx.lock();
+                (tx.slots() > 0, tx.wants_irq())
+            };
+            if sent {
+                lane.ring.notify();
+            } else {
+                waits |= wanted && lane.ring.has_waiters();
+            }
+        }
+        // Who was woken asks again when it has found nothing more.
+        *rearm = waits;
+        0
+    }
+
+    fn xmit(&self, _nic: &Nic, queue: u32, skb: Skb) -> Result<(), Skb> {
+        let n = self.host.len();
+        if let Some(lane) = (queue as usize).checked_rem(n).and_then(|n| self.host.get(n)) {
+            lane.xmit(skb);
+        }
+        Ok(())
+    }
+
+    fn gone(&self, _nic: &Nic, _rtnl: &Rtnl) {
+        self.nic.lock().take();
+        for ring in self.rings() {
+            ring.stop();
+        }
+    }
+
+    fn changed(&self, _nic: &Nic, event: Event) {
+        for ring in self.rings() {
+            match event {
+                Event::GoingDown => ring.stop(),
+                Event::Up => ring.resume(),
+                _ => {}
+            }
+        }
+    }
 }

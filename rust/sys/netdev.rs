@@ -271,13 +271,20 @@ impl Driver {
         self.dma.clone()
     }
 
-    /// Enters netmap mode: `nic` gets the calls from here on, the first ones from inside.
+    /// Enters netmap mode: `nic` gets the calls from here on, the first ones from inside. `plain`:
+    /// frames from the stack come complete and in one piece.
     ///
     /// # Errors
     ///
     /// The driver's: `EBUSY` if it is in netmap mode already or XDP is in use, `EINVAL` for a
     /// buffer size it cannot do.
-    pub(crate) fn enter<T: NicOps>(self, nic: Arc<T>, rx_buf_size: u32, _rtnl: &Rtnl) -> Result<Mode<T>> {
+    pub(crate) fn enter<T: NicOps>(
+        self,
+        nic: Arc<T>,
+        rx_buf_size: u32,
+        plain: bool,
+        _rtnl: &Rtnl,
+    ) -> Result<Mode<T>> {
         // SAFETY: kept by our reference.
         let set_mode = unsafe { self.table.as_ref() }.set_mode.ok_or(EOPNOTSUPP)?;
         let mode = Mode {
@@ -293,6 +300,8 @@ impl Driver {
                         xmit: Some(xmit::<T>),
                         poll: Some(poll::<T>),
                         rx_buf_size,
+                        // SAFETY: no preconditions.
+                        without: unsafe { bindings::nms_nic_without(plain) },
                     },
                 },
                 GFP_KERNEL,

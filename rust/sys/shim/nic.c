@@ -90,14 +90,20 @@ void nms_dev_wake_queue(struct net_device *dev, unsigned int queue)
 		netif_wake_subqueue(dev, queue);
 }
 
-void nms_rtnl_lock(void)
+/*
+ * Features that an interface cannot have in netmap mode. Frames carry their VLAN tags and no CRC;
+ * `plain`: and nothing is left to the hardware to complete, since an application gets them.
+ */
+u64 nms_nic_without(bool plain)
 {
-	rtnl_lock();
-}
+	netdev_features_t features = NETIF_F_HW_VLAN_CTAG_RX | NETIF_F_HW_VLAN_CTAG_TX |
+				     NETIF_F_HW_VLAN_STAG_RX | NETIF_F_HW_VLAN_STAG_TX |
+				     NETIF_F_RXFCS | NETIF_F_RXALL | NETIF_F_LRO | NETIF_F_GRO_HW |
+				     NETIF_F_RXHASH;
 
-void nms_rtnl_unlock(void)
-{
-	rtnl_unlock();
+	if (plain)
+		features |= NETIF_F_SG | NETIF_F_CSUM_MASK | NETIF_F_GSO_MASK;
+	return features;
 }
 
 /*
