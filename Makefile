@@ -26,7 +26,7 @@ help: ## this list
 	@echo "COUNT=1      make demo: count guest instructions per request too"
 
 .PHONY: demo
-demo: vm-modules apps ## phttpd on plain sockets and on a stack port, measured in a virtual machine
+demo: vm-modules env-apps ## phttpd on plain sockets and on a stack port, measured in a virtual machine
 	@count=; if [ -n "$(COUNT)" ]; then count="--count $$($(ENV) --net scripts/counter)"; fi; \
 	$(ENV) python3 tests/bench/demo.py $$count
 
@@ -48,7 +48,7 @@ test-modules: ## build the modules for every supported kernel series
 	done
 
 .PHONY: test-vm
-test-vm: vm-modules apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
+test-vm: vm-modules env-apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
 	@$(PYTEST) $(or $(TESTS),tests)
 
 .PHONY: setup
@@ -64,11 +64,19 @@ modules: vm-modules
 endif
 
 .PHONY: vm-modules
-vm-modules: ## the same for the virtual machine's kernel
+vm-modules:
 	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
 
 .PHONY: apps
-apps: fetch ## the programs, in build/cargo/release
+ifeq ($(NATIVE),yes)
+apps: ## the programs, in build/cargo/release
+	@CARGO_TARGET_DIR=build/cargo cargo build --workspace --release --locked --quiet
+else
+apps: env-apps
+endif
+
+.PHONY: env-apps
+env-apps: fetch
 	@$(ENV) cargo build --workspace --release --offline --locked --quiet
 
 .PHONY: fetch
@@ -76,7 +84,7 @@ fetch:
 	@$(ENV) --net cargo fetch --locked --quiet
 
 .PHONY: vm
-vm: vm-modules apps ## a virtual machine with all of it, and a shell in it
+vm: vm-modules env-apps ## a virtual machine with all of it, and a shell in it
 	@scripts/vm
 
 .PHONY: deps
