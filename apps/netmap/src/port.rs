@@ -352,7 +352,7 @@ impl Port {
         let mut body = NmreqValeAttach::default();
         body.reg.nr_mode = NR_REG_NIC_SW;
         body.reg.nr_mem_id = self.info.nr_mem_id;
-        fence::control(control_fd()?.as_fd(), &name, &mut body)?;
+        fence::control(self.fd.as_fd(), &name, &mut body)?;
         Ok(body.port_index)
     }
 
@@ -360,7 +360,7 @@ impl Port {
     pub fn detach(&self, nic: &str) -> io::Result<u32> {
         let name = self.sibling(nic)?;
         let mut body = NmreqValeDetach::default();
-        fence::control(control_fd()?.as_fd(), &name, &mut body)?;
+        fence::control(self.fd.as_fd(), &name, &mut body)?;
         Ok(body.port_index)
     }
 
@@ -399,12 +399,6 @@ impl Drop for Port {
             self.extra.give_back(mem, self.tag);
         }
     }
-}
-
-/// A descriptor for requests that bind nothing.
-fn control_fd() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/dev/netmap", flags, Mode::empty())?)
 }
 
 /// poll() on the port and the others: how many had something, and what the
