@@ -131,10 +131,7 @@ fn describe(options: &Options) -> String {
         [] => "plain sockets".to_string(),
         nics => format!("stack port {} on {}", options.stack_port, nics.join(", ")),
     };
-    format!(
-        "port {}, {} thread(s), {over}",
-        options.port, options.threads
-    )
+    format!("{} thread(s), {over}", options.threads)
 }
 
 /// Pin this thread, the `number`th, if wanted.

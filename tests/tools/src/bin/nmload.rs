@@ -24,11 +24,11 @@ struct Options {
     server: SocketAddr,
 
     /// Seconds after which it is a failure
-    #[arg(short = 't', long, default_value_t = 120)]
+    #[arg(short = 't', long, global = true, default_value_t = 120)]
     timeout: u64,
 
     /// Start of the random numbers
-    #[arg(short, long, default_value_t = 1)]
+    #[arg(short, long, global = true, default_value_t = 1)]
     seed: u64,
 
     #[command(subcommand)]

@@ -24,7 +24,7 @@ struct Options {
     port: String,
 
     /// Seconds after which it is a failure
-    #[arg(short = 't', long, default_value_t = 60)]
+    #[arg(short = 't', long, global = true, default_value_t = 60)]
     timeout: u64,
 
     #[command(subcommand)]
