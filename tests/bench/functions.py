@@ -7,6 +7,7 @@ Run by hand:  scripts/env --net scripts/counter; scripts/env python3 tests/bench
 import argparse
 import bisect
 import collections
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def symbols(machine):
         address, _, name = line.split(maxsplit=2)
         found.append((int(address, 16), name.replace("\t", " ")))
     found.sort()
-    return [address for address, _ in found], [name for _, name in found]
+    plain = subprocess.run(["c++filt", "--no-strip-underscore", "--format=rust"], text=True, check=True, capture_output=True,
+                           input="\n".join(name for _, name in found)).stdout
+    return [address for address, _ in found], plain.splitlines()
 
 
 def main():

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import vm as vmlib  # noqa: E402
-from accounting import buffers  # noqa: E402
+from accounting import buffers, settled  # noqa: E402
 
 
 class Holder:
@@ -60,7 +60,7 @@ def vm(holder, request):
     try:
         if not request.node.stash.get(restarted, False):
             machine.check_log(allow=mark.kwargs["allow"] if mark else ())
-            after = buffers(machine)
+            after = settled(machine, before)
             assert after == before, f"buffers before the test: {before}, after it: {after}"
     except BaseException:
         holder.drop()

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""phttpd in both modes, as curl and wrk see it."""
+
+import contextlib
+import hashlib
+import os
+import re
+
+import pytest
+
+import vm as vmlib
+
+PORT = 60000
+MODES = {"epoll": "", "stack": "-i eth0"}
+
+
+@contextlib.contextmanager
+def serving(vm, mode, options="-l 64 -c"):
+    """A running server; on leaving it must end with status 0 on SIGTERM."""
+    job = vm.spawn(f"exec phttpd -P {PORT} {options} {MODES[mode]}")
+    try:
+        vm.run(f"n=0; until grep -q 'port {PORT}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 100 ]; done")
+        # A NIC that enters netmap mode restarts its link.
+        vmlib.host(f"n=0; until ping -c 1 -W 1 {vm.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 15 ]; done")
+        yield job
+        assert job.poll() is None, job.output()
+    finally:
+        job.kill()
+    assert job.wait() == 0, job.output()
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Where the server's bytes come from."""
+    return request.param
+
+
+def url(vm, path="/", six=False):
+    """Address of the server in the guest."""
+    nic = vm.nics[0]
+    return f"http://[{nic.guest6}]:{PORT}{path}" if six else f"http://{nic.guest}:{PORT}{path}"
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["ipv4", "ipv6"])
+def test_get_and_post(vm, mode, six):
+    with serving(vm, mode):
+        for _ in range(3):
+            out = vmlib.host(f"curl -s -m 10 -w '%{{http_code}} %{{size_download}}' -o /dev/null '{url(vm, '/', six)}'").out
+            assert out == "200 64"
+        out = vmlib.host(f"curl -s -m 10 -d {'x' * 1000} -w '%{{http_code}} %{{size_download}}' -o /dev/null '{url(vm, '/', six)}'").out
+        assert out == "200 64"
+        out = vmlib.host(f"curl -s -m 10 -w '%{{http_code}}' -o /dev/null '{url(vm, '/nothing', six)}'").out
+        assert out == "404"
+
+
+def test_echo_of_3_mib_is_byte_exact(vm, mode, tmp_path):
+    data = os.urandom(3 << 20)
+    (tmp_path / "sent").write_bytes(data)
+    with serving(vm, mode):
+        vmlib.host(f"curl -s -f -m 60 -H 'Expect:' --data-binary @{tmp_path}/sent -o {tmp_path}/got {url(vm, '/echo')}")
+    got = (tmp_path / "got").read_bytes()
+    assert hashlib.sha256(got).hexdigest() == hashlib.sha256(data).hexdigest()
+
+
+def test_wrk_of_50_connections_has_no_errors(vm, mode):
+    with serving(vm, mode):
+        out = vmlib.host(f"wrk -t1 -c50 -d3s {url(vm)}").out
+    assert "Socket errors" not in out and "Non-2xx" not in out, out
+    assert int(re.search(r"(\d+) requests in", out)[1]) > 1000, out
+
+
+def test_ping_goes_on_while_the_server_is_stopped(vm, mode):
+    with serving(vm, mode) as job:
+        job.kill(19)
+        vmlib.host(f"ping -c 5 -i 0.2 -W 2 {vm.nics[0].guest}")
+        vmlib.host(f"ping -c 5 -i 0.2 -W 2 {vm.nics[0].guest6}")
+        job.kill(18)
+        assert vmlib.host(f"curl -s -m 10 {url(vm)} | wc -c").out.strip() == "64"
+
+
+def test_killed_under_load_and_started_again(vm, mode):
+    for _ in range(3):
+        job = vm.spawn(f"exec phttpd -P {PORT} -l 64 -c {MODES[mode]}")
+        vm.run("sleep 3")
+        vmlib.host(f"timeout 3 wrk -t1 -c20 -d2s {url(vm)} & sleep 1", check=False)
+        job.kill(9)
+        assert job.wait() == 137
+    with serving(vm, mode):
+        assert vmlib.host(f"curl -s -m 10 {url(vm)} | wc -c").out.strip() == "64"
