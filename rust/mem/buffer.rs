@@ -42,39 +42,47 @@ use kernel::{
     sync::Arc, //
 };
 
+/// What the kernel knows of a buffer.
+struct Entry {
+    word: AtomicU32,
+    /// The buffer after this one in its FIFO. Belongs to whoever owns that FIFO.
+    next: AtomicU32,
+}
+
 /// The words of all buffers of a pool, and the links of the FIFOs.
 pub(super) struct Words {
-    words: KVVec<AtomicU32>,
-    /// `links[i]`: the buffer after `i` in its FIFO. Belongs to whoever owns that FIFO.
-    links: KVVec<AtomicU32>,
+    entries: KVVec<Entry>,
 }
 
 impl Words {
     pub(super) fn new(count: u32) -> Result<Self> {
         let len = usize::try_from(count)?;
-        let mut words = KVVec::with_capacity(len, GFP_KERNEL)?;
-        let mut links = KVVec::with_capacity(len, GFP_KERNEL)?;
+        let mut entries = KVVec::with_capacity(len, GFP_KERNEL)?;
         for idx in 0..count {
             let state = if idx < FIRST_BUF {
                 State::Reserved
             } else {
                 State::Free
             };
-            words.push(AtomicU32::new(bufstate::word(state, 0)), GFP_KERNEL)?;
-            links.push(AtomicU32::new(0), GFP_KERNEL)?;
+            let entry = Entry {
+                word: AtomicU32::new(bufstate::word(state, 0)),
+                next: AtomicU32::new(0),
+            };
+            entries.push(entry, GFP_KERNEL)?;
         }
-        Ok(Self { words, links })
+        Ok(Self { entries })
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts::of(self.words.iter().map(|word| word.load(Ordering::Relaxed)))
+        let words = self.entries.iter().map(|e| e.word.load(Ordering::Relaxed));
+        Counts::of(words)
     }
 
     /// Changes the word of buffer `idx` to what `next` makes of it, unless that is `None`. Returns
     /// the word before.
     #[inline]
     fn change(&self, idx: u32, next: impl Fn(u32) -> Option<u32>) -> Option<u32> {
-        let word = self.words.get(idx as usize)?;
+        let word = &self.entries.get(idx as usize)?.word;
         let mut old = word.load(Ordering::Acquire);
         loop {
             let new = next(old)?;
@@ -104,8 +112,8 @@ impl Words {
 
     #[inline]
     pub(super) fn owned(&self, idx: u32, owner: u16) -> bool {
-        self.words.get(idx as usize).is_some_and(|word| {
-            let word = word.load(Ordering::Relaxed);
+        self.entries.get(idx as usize).is_some_and(|entry| {
+            let word = entry.word.load(Ordering::Relaxed);
             State::of(word) == Some(State::User) && bufstate::owner(word) == owner
         })
     }
@@ -154,8 +162,13 @@ impl Words {
     /// to the end. No longer lent: it leaves the FIFO.
     #[inline]
     pub(super) fn inspect(&self, fifo: &mut Fifo, idle: impl Fn(u32) -> bool) -> Option<u32> {
-        let idx = self.pop(fifo)?;
-        let word = self.words.get(idx as usize)?;
+        if fifo.len == 0 {
+            return None;
+        }
+        let idx = fifo.head;
+        let Entry { word, next } = self.entries.get(idx as usize)?;
+        fifo.head = next.load(Ordering::Relaxed);
+        fifo.len = fifo.len.wrapping_sub(1);
         let mut old = word.load(Ordering::Acquire);
         loop {
             let lent = State::of(old) == Some(State::Lent);
@@ -179,23 +192,12 @@ impl Words {
     fn push(&self, fifo: &mut Fifo, idx: u32) {
         if fifo.len == 0 {
             fifo.head = idx;
-        } else if let Some(last) = self.links.get(fifo.tail as usize) {
-            last.store(idx, Ordering::Relaxed);
+        } else if let Some(last) = self.entries.get(fifo.tail as usize) {
+            last.next.store(idx, Ordering::Relaxed);
         }
         fifo.tail = idx;
         // A buffer is in one FIFO at most, so this is less than their number.
         fifo.len = fifo.len.wrapping_add(1);
-    }
-
-    #[inline]
-    fn pop(&self, fifo: &mut Fifo) -> Option<u32> {
-        if fifo.len == 0 {
-            return None;
-        }
-        let idx = fifo.head;
-        fifo.head = self.links.get(idx as usize)?.load(Ordering::Relaxed);
-        fifo.len = fifo.len.wrapping_sub(1);
-        Some(idx)
     }
 
     /// Puts all of `from` behind `to`.
@@ -205,8 +207,8 @@ impl Words {
         }
         if to.len == 0 {
             *to = from;
-        } else if let Some(last) = self.links.get(to.tail as usize) {
-            last.store(from.head, Ordering::Relaxed);
+        } else if let Some(last) = self.entries.get(to.tail as usize) {
+            last.next.store(from.head, Ordering::Relaxed);
             to.tail = from.tail;
             to.len = to.len.wrapping_add(from.len);
         }

@@ -51,6 +51,8 @@ pub(crate) struct Pool {
     bufs: PageArray,
     /// log2 of the buffer size, if it is a power of two.
     shift: Option<u32>,
+    /// Whether no buffer leaves the page in which it begins.
+    one_page: bool,
     pub(super) words: Words,
     /// Length of `central.free`, readable without its lock.
     free: AtomicU32,
@@ -121,6 +123,7 @@ impl Pool {
                 ctl,
                 bufs,
                 shift,
+                one_page: geometry.bufs_keep_to_pages(),
                 words,
                 free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
                 central <- new_spinlock!(Central { free: list, lent: Fifo::default() }),
@@ -221,6 +224,9 @@ impl Pool {
         let Some((page, offset)) = self.buf_pos(idx) else {
             return false;
         };
+        if self.one_page {
+            return self.bufs.idle(page as usize);
+        }
         let first = page as usize;
         let end = offset.saturating_add(self.buf_size()) as usize;
         let more = end.saturating_sub(1) / PAGE_SIZE;
