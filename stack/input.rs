@@ -116,7 +116,7 @@ fn packet(
 }
 
 /// Payload up to this size is copied with the headers: dearer to lend than to copy.
-const COPY_BREAK: usize = 0;
+const COPY_BREAK: usize = 256;
 
 /// A packet with a copy of the whole frame.
 fn copy(nic: &Nic, done: &RxDone, bh: &BhGuard) -> Option<Skb> {

@@ -25,6 +25,9 @@ use kernel::sync::Arc;
 /// Bytes that a socket takes beyond its send buffer: the bounded queue of a slow peer.
 const ROOM: u32 = 256 * 1024;
 
+/// Runs up to this many bytes are copied: dearer to lend than to copy.
+const COPY_BREAK: usize = 256;
+
 /// Consecutive slots of one socket.
 struct Run<'a> {
     fd: i32,
@@ -168,7 +171,7 @@ impl<'a> Tx<'a> {
     /// Finds a free buffer for every slot whose buffer will be lent. False: bytes are copied.
     fn reserve(&mut self, run: &Run<'_>, spare: &mut [u32; MAX_PARTS]) -> bool {
         let _bh = BhGuard::new();
-        if self.st.cache.low() {
+        if run.bytes <= COPY_BREAK || self.st.cache.low() {
             return false;
         }
         for (slot, spare) in run.slots.iter().zip(spare.iter_mut()).take(run.n) {

@@ -137,6 +137,10 @@ bool nms_sock_writeable(const struct sock *sk);
 struct net *nms_net_current(void);
 void nms_net_put(struct net *net);
 
+/* shim/shortcut.c */
+void nms_sock_shorten(struct sock *sk);
+void nms_sock_lengthen(struct sock *sk);
+
 /* shim/params.c */
 
 struct nms_params {

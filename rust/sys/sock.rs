@@ -362,6 +362,7 @@ impl LockedSock<'_> {
             set(&raw mut (*sk).__sk_common.skc_prot, prot);
             bindings::nms_sock_set_ulp(sk, &raw const ULP.0);
             bindings::nms_callbacks_unlock(sk);
+            bindings::nms_sock_shorten(sk);
         }
         Ok(())
     }
@@ -401,6 +402,7 @@ unsafe fn unhook<T: Upcalls>(sk: *mut bindings::sock) -> Option<Arc<T>> {
         }
         bindings::nms_sock_set_user_data(sk, core::ptr::null_mut());
         bindings::nms_sock_set_ulp(sk, core::ptr::null());
+        bindings::nms_sock_lengthen(sk);
         bindings::nms_callbacks_unlock(sk);
         // One reference for the caller; the one of sk_user_data goes after a grace period, with
         // the module's, as upcalls without the lock may still use both.
