@@ -7,7 +7,7 @@
 //! under one lock.
 
 use super::e1000;
-use crate::sys::netdev::DescRing;
+use crate::sys::nicops::DescRing;
 
 /// A finished receive descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! the driver's stop() call, before the driver frees or reuses the memory.
 
 use crate::drivers::hw::{self, Offload, Received};
-use crate::sys::netdev::DescRing;
+use crate::sys::nicops::DescRing;
 
 /// Bytes of a descriptor: two little-endian words of 64 bits.
 const DESC: usize = 16;
@@ -57,7 +57,13 @@ fn read(memory: &DescRing, i: u32, word: usize) -> u64 {
     }
     // SAFETY: within the `count` descriptors of the ring, aligned to 8, valid by the module's
     // invariant. The device may write it, hence volatile.
-    let value = unsafe { memory.desc().add(i as usize * DESC + word * 8).cast::<u64>().read_volatile() };
+    let value = unsafe {
+        memory
+            .desc()
+            .add(i as usize * DESC + word * 8)
+            .cast::<u64>()
+            .read_volatile()
+    };
     u64::from_le(value)
 }
 
@@ -69,7 +75,11 @@ fn write(memory: &DescRing, i: u32, word: usize, value: u64) {
     }
     // SAFETY: as in `read`; the descriptor is not the device's now.
     unsafe {
-        memory.desc().add(i as usize * DESC + word * 8).cast::<u64>().write_volatile(value.to_le());
+        memory
+            .desc()
+            .add(i as usize * DESC + word * 8)
+            .cast::<u64>()
+            .write_volatile(value.to_le());
     }
 }
 
@@ -130,7 +140,11 @@ pub(crate) struct TxRing {
 
 impl TxRing {
     pub(crate) fn new(memory: DescRing) -> Self {
-        Self { memory, context: None, after_tso: false }
+        Self {
+            memory,
+            context: None,
+            after_tso: false,
+        }
     }
 }
 
@@ -155,10 +169,21 @@ impl hw::TxRing for TxRing {
                 write(&self.memory, i, 1, TXD_DEXT | CTX_TCP);
                 true
             }
-            Offload::Tso { v6, l3, l4, hdr_len, mss, payload } => {
+            Offload::Tso {
+                v6,
+                l3,
+                l4,
+                hdr_len,
+                mss,
+                payload,
+            } => {
                 // IP checksum at byte 10 of the header, TCP's at byte 16.
                 let ip_field = u64::from(l3) + 10;
-                let ip_end = if v6 { 0 } else { u64::from(l4).saturating_sub(1) };
+                let ip_end = if v6 {
+                    0
+                } else {
+                    u64::from(l4).saturating_sub(1)
+                };
                 let tcp_field = u64::from(l4) + 16;
                 write(
                     &self.memory,

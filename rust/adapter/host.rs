@@ -72,7 +72,11 @@ impl HostLane {
         for _ in 0..LIMIT {
             packets.push(None, GFP_KERNEL)?;
         }
-        let fifo = Fifo { packets, first: 0, len: 0 };
+        let fifo = Fifo {
+            packets,
+            first: 0,
+            len: 0,
+        };
         KBox::pin_init(
             pin_init!(Self { ring, fifo <- new_spinlock!(fifo, "netmap_host") }),
             GFP_KERNEL,
@@ -178,7 +182,10 @@ pub(super) fn txsync(ring: &Kring, st: &mut KringState, head: u32, dev: &NetDev)
         if len >= ETHERNET && len <= pool.buf_size() as usize {
             if let Some(mut skb) = Skb::for_rx(len, &bh) {
                 let area = skb.area();
-                if area.get_mut(..len).is_some_and(|a| pool.copy_out(slot.buf_idx, 0, a)) {
+                if area
+                    .get_mut(..len)
+                    .is_some_and(|a| pool.copy_out(slot.buf_idx, 0, a))
+                {
                     batch.as_mut().push(skb.headers(len).finish(dev, false));
                 }
             }

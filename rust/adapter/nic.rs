@@ -17,9 +17,10 @@ use crate::drivers::hw::Driver as Chip;
 use crate::mem::Pool;
 use crate::sys::bh::BhGuard;
 use crate::sys::dma::{DmaDevice, PoolMap};
-use crate::sys::netdev::{self, DescRing, Driver, Event, Hooks, Mode, NetDev, NicOps, Rtnl, Watcher};
-use crate::sys::skb::Skb;
 pub(crate) use crate::sys::netdev::Notifier;
+use crate::sys::netdev::{self, Event, NetDev, Rtnl, Watcher};
+use crate::sys::nicops::{DescRing, Driver, Hooks, Mode, NicOps};
+use crate::sys::skb::Skb;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
@@ -102,7 +103,11 @@ impl Nic {
         let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(EOPNOTSUPP)?;
         let driver = Driver::of(&dev, rtnl)?;
         let sizes = chip.rx_buf_sizes().iter();
-        let rx_buf_size = sizes.copied().filter(|&s| s <= pool.buf_size()).max().ok_or(EINVAL)?;
+        let rx_buf_size = sizes
+            .copied()
+            .filter(|&s| s <= pool.buf_size())
+            .max()
+            .ok_or(EINVAL)?;
         let map = PoolMap::new(driver.dma(), &pool).inspect_err(|_| {
             pr_warn!("this NIC's DMA cannot reach all of the pool's memory\n");
         })?;
@@ -110,14 +115,23 @@ impl Nic {
         let mut rx = KVec::new();
         for q in 0..driver.num_rx {
             let queue = RxQueue::new(q, pool.clone(), map.clone())?;
-            rx.push(KBox::pin_init(new_spinlock!(queue, "netmap_rx"), GFP_KERNEL)?, GFP_KERNEL)?;
+            rx.push(
+                KBox::pin_init(new_spinlock!(queue, "netmap_rx"), GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
         }
         let mut tx = KVec::new();
         for q in 0..driver.num_tx {
             let queue = TxQueue::new(q, map.clone());
-            tx.push(KBox::pin_init(new_spinlock!(queue, "netmap_tx"), GFP_KERNEL)?, GFP_KERNEL)?;
+            tx.push(
+                KBox::pin_init(new_spinlock!(queue, "netmap_tx"), GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
         }
-        let held = Held { mode: None, dma: Some(driver.dma()) };
+        let held = Held {
+            mode: None,
+            dma: Some(driver.dma()),
+        };
         let nic = Arc::pin_init(
             pin_init!(Self {
                 dev,
@@ -156,18 +170,14 @@ impl Nic {
         if let Some(mode) = mode {
             mode.leave(rtnl);
         }
+        // What the queues had is freed with bottom halves on, as DMA memory must be.
         for rx in self.rx.iter() {
-            let _bh = BhGuard::new();
-            rx.lock().close();
+            let old = without_bh(|| rx.lock().close());
+            drop(old);
         }
         for tx in self.tx.iter() {
-            let space = {
-                let _bh = BhGuard::new();
-                let space = tx.lock().close();
-                space
-            };
-            // Freeing DMA memory needs bottom halves on.
-            drop(space);
+            let old = without_bh(|| tx.lock().close());
+            drop(old);
         }
         self.held.lock().dma = None;
     }
@@ -240,6 +250,12 @@ impl Nic {
     }
 }
 
+/// Calls `f` with bottom halves off.
+fn without_bh<T>(f: impl FnOnce() -> T) -> T {
+    let _bh = BhGuard::new();
+    f()
+}
+
 impl NicOps for Nic {
     fn tx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks) {
         let (Some(tx), Some(dma)) = (self.tx(queue), self.held.lock().dma.clone()) else {
@@ -249,12 +265,11 @@ impl NicOps for Nic {
             pr_err!("no memory for transmit queue {queue}: it stays closed\n");
             return;
         };
-        let run = Running { hw: self.chip.tx_ring(ring), hooks };
-        let old = {
-            let _bh = BhGuard::new();
-            let old = tx.lock().start(run, space);
-            old
+        let run = Running {
+            hw: self.chip.tx_ring(ring),
+            hooks,
         };
+        let old = without_bh(|| tx.lock().start(run, space));
         drop(old);
     }
 
@@ -266,12 +281,11 @@ impl NicOps for Nic {
             pr_err!("no memory for receive queue {queue}: it stays closed\n");
             return;
         };
-        let run = Running { hw: self.chip.rx_ring(ring), hooks };
-        let old = {
-            let _bh = BhGuard::new();
-            let old = rx.lock().start(run, bufs);
-            old
+        let run = Running {
+            hw: self.chip.rx_ring(ring),
+            hooks,
         };
+        let old = without_bh(|| rx.lock().start(run, bufs));
         drop(old);
         self.upper.configured(self, queue);
     }

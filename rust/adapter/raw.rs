@@ -18,8 +18,9 @@ use super::{Backend, Port, Shape, Wish};
 use crate::drivers::hw::Driver as Chip;
 use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT};
 use crate::sys::bh::BhGuard;
-use crate::sys::netdev::{Driver, Event, NetDev, Rtnl};
+use crate::sys::netdev::{Event, NetDev, Rtnl};
 use crate::sys::netns::Net;
+use crate::sys::nicops::Driver;
 use crate::sys::skb::Skb;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -126,12 +127,24 @@ impl Backend for Raw {
         let mut rx = KVec::with_capacity(port.rx.len(), GFP_KERNEL)?;
         for ring in port.rx.iter() {
             let posted = AtomicU32::new(ring.state.lock().cursor.hwtail());
-            rx.push(RxLane { ring: ring.clone(), posted }, GFP_KERNEL)?;
+            rx.push(
+                RxLane {
+                    ring: ring.clone(),
+                    posted,
+                },
+                GFP_KERNEL,
+            )?;
         }
         let mut tx = KVec::with_capacity(port.tx.len(), GFP_KERNEL)?;
         for ring in port.tx.iter() {
             let done = AtomicU32::new(ring.state.lock().cursor.hwcur());
-            tx.push(TxLane { ring: ring.clone(), done }, GFP_KERNEL)?;
+            tx.push(
+                TxLane {
+                    ring: ring.clone(),
+                    done,
+                },
+                GFP_KERNEL,
+            )?;
         }
         let mut host = KVec::with_capacity(port.host_rx.len(), GFP_KERNEL)?;
         for ring in port.host_rx.iter() {
@@ -237,7 +250,11 @@ impl RxLane {
             rx.take();
             let i = st.cursor.hwtail();
             let flags = if done.eop { 0 } else { NS_MOREFRAG };
-            let slot = Slot { len: done.len, flags, ..Slot::ZERO };
+            let slot = Slot {
+                len: done.len,
+                flags,
+                ..Slot::ZERO
+            };
             if !st.give_slot(&self.ring.mem, i, done.buf, slot) || !st.cursor.give(1) {
                 break;
             }
@@ -380,7 +397,9 @@ impl TxLane {
 impl Wire {
     fn host_lane(&self, ring: &Kring) -> Option<&HostLane> {
         let lanes = self.host.iter();
-        lanes.map(|lane| &**lane).find(|lane| core::ptr::eq(&**lane.ring(), ring))
+        lanes
+            .map(|lane| &**lane)
+            .find(|lane| core::ptr::eq(&**lane.ring(), ring))
     }
 
     fn rings(&self) -> impl Iterator<Item = &Arc<Kring>> {
@@ -446,7 +465,10 @@ impl Upper for Wire {
 
     fn xmit(&self, _nic: &Nic, queue: u32, skb: Skb) -> Result<(), Skb> {
         let n = self.host.len();
-        if let Some(lane) = (queue as usize).checked_rem(n).and_then(|n| self.host.get(n)) {
+        if let Some(lane) = (queue as usize)
+            .checked_rem(n)
+            .and_then(|n| self.host.get(n))
+        {
             lane.xmit(skb);
         }
         Ok(())

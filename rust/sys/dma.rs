@@ -94,7 +94,11 @@ impl PoolMap {
         }
         for idx in 0..pool.buf_count() {
             let (page, offset) = pool.buf_pos(idx).ok_or(EIO)?;
-            let base = map.chunks.get((page / per_chunk) as usize).copied().ok_or(EIO)?;
+            let base = map
+                .chunks
+                .get((page / per_chunk) as usize)
+                .copied()
+                .ok_or(EIO)?;
             let within = (page % per_chunk) as usize * super::page::PAGE_SIZE + offset as usize;
             map.bufs.push(base + within as u64, GFP_KERNEL)?;
         }
@@ -139,7 +143,10 @@ impl Areas {
     /// `ENOMEM`.
     pub(crate) fn new(dev: DmaDevice, count: u32) -> Result<Self> {
         let blocks = (count as usize).div_ceil(BLOCK / AREA);
-        let mut areas = Self { dev, blocks: KVec::with_capacity(blocks, GFP_KERNEL)? };
+        let mut areas = Self {
+            dev,
+            blocks: KVec::with_capacity(blocks, GFP_KERNEL)?,
+        };
         while areas.blocks.len() < blocks {
             let mut dma = 0;
             // SAFETY: the device is valid; freed in drop.
@@ -173,7 +180,12 @@ impl Drop for Areas {
         for block in self.blocks.iter() {
             // SAFETY: allocated in `new` with this length; the ring that used it is gone.
             unsafe {
-                bindings::nms_dma_free(self.dev.0.as_ptr(), BLOCK, block.memory.as_ptr().cast(), block.dma);
+                bindings::nms_dma_free(
+                    self.dev.0.as_ptr(),
+                    BLOCK,
+                    block.memory.as_ptr().cast(),
+                    block.dma,
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod cdev;
 pub(crate) mod dma;
 pub(crate) mod netdev;
 pub(crate) mod netns;
+pub(crate) mod nicops;
 pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod poll;

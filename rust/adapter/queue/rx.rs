@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The receive queue.
+
+#![deny(unsafe_code)]
+
+use super::{distance, wrap_next, Running};
+use crate::drivers::hw::{HwRx, RxRing};
+use crate::mem::{BufCache, Pool};
+use crate::sys::dma::PoolMap;
+use crate::sys::nicops::{Count, Hooks};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// One received buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RxDone {
+    /// The buffer, in state NicRx.
+    pub(crate) buf: u32,
+    /// Bytes in it, without CRC.
+    pub(crate) len: u16,
+    /// The last buffer of its frame.
+    pub(crate) eop: bool,
+    /// The NIC verified the TCP or UDP checksum.
+    pub(crate) csum_ok: bool,
+    /// The frame is damaged.
+    pub(crate) bad: bool,
+}
+
+/// A receive queue.
+///
+/// # Invariants
+///
+/// The hardware owns the descriptors `done..next`; `bufs[i]` is the buffer (state NicRx) of each,
+/// and 0 elsewhere.
+pub(crate) struct RxQueue {
+    /// Where buffers come from and go to.
+    pub(crate) cache: BufCache,
+    run: Option<Running<HwRx>>,
+    map: Option<Arc<PoolMap>>,
+    bufs: KVec<u32>,
+    count: u32,
+    done: u32,
+    next: u32,
+    /// What the hardware was told last.
+    rung: u32,
+    index: u32,
+    /// Of the descriptor that was looked at last.
+    peeked: (u16, bool),
+    packets: u32,
+    bytes: u64,
+}
+
+impl RxQueue {
+    /// Queue `index` without a ring.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(in crate::adapter) fn new(index: u32, pool: Arc<Pool>, map: Arc<PoolMap>) -> Result<Self> {
+        Ok(Self {
+            cache: BufCache::new(pool)?,
+            run: None,
+            map: Some(map),
+            bufs: KVec::new(),
+            count: 0,
+            done: 0,
+            next: 0,
+            rung: 0,
+            index,
+            peeked: (0, false),
+            packets: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Takes an empty ring; `bufs` has a zero for each of its descriptors. Returns what it had
+    /// before, to be dropped without the lock.
+    pub(in crate::adapter) fn start(&mut self, run: Running<HwRx>, bufs: KVec<u32>) -> KVec<u32> {
+        self.unpost_all();
+        self.count = run.hw.count().min(bufs.len() as u32);
+        (self.done, self.next, self.rung) = (0, 0, 0);
+        self.run = Some(run);
+        core::mem::replace(&mut self.bufs, bufs)
+    }
+
+    /// Forgets the ring; the buffers stay with the hardware until [`unpost_all`](Self::unpost_all).
+    pub(in crate::adapter) fn stop(&mut self) {
+        self.report();
+        self.run = None;
+    }
+
+    /// Takes back all posted buffers. The hardware has stopped.
+    pub(in crate::adapter) fn unpost_all(&mut self) {
+        while self.done != self.next {
+            let buf = self
+                .bufs
+                .get_mut(self.done as usize)
+                .map_or(0, core::mem::take);
+            if buf != 0 {
+                self.cache.put(buf);
+            }
+            self.done = wrap_next(self.done, self.count);
+        }
+    }
+
+    /// Gives up everything: netmap mode has ended. The result is dropped without the lock.
+    pub(in crate::adapter) fn close(&mut self) -> Option<Arc<PoolMap>> {
+        self.stop();
+        self.unpost_all();
+        self.cache.flush();
+        self.map.take()
+    }
+
+    pub(in crate::adapter) fn hooks(&self) -> Option<Hooks> {
+        self.run.as_ref().map(|r| r.hooks)
+    }
+
+    /// The oldest buffer that the hardware has filled, if any.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Option<RxDone> {
+        if self.done == self.next {
+            return None;
+        }
+        let got = self.run.as_ref()?.hw.reap(self.done)?;
+        let buf = *self.bufs.get(self.done as usize)?;
+        self.peeked = (got.len, got.eop);
+        Some(RxDone {
+            buf,
+            len: got.len,
+            eop: got.eop,
+            csum_ok: got.csum_ok,
+            bad: got.bad,
+        })
+    }
+
+    /// Whether there is something for [`peek`](Self::peek).
+    pub(crate) fn pending(&self) -> bool {
+        self.done != self.next
+            && self
+                .run
+                .as_ref()
+                .is_some_and(|r| r.hw.reap(self.done).is_some())
+    }
+
+    #[inline]
+    fn advance(&mut self) -> u32 {
+        let buf = self
+            .bufs
+            .get_mut(self.done as usize)
+            .map_or(0, core::mem::take);
+        self.done = wrap_next(self.done, self.count);
+        self.bytes += u64::from(self.peeked.0);
+        self.packets += u32::from(self.peeked.1);
+        buf
+    }
+
+    /// The peeked buffer is posted again.
+    #[inline]
+    pub(crate) fn recycle(&mut self) {
+        let buf = self.advance();
+        self.post_nic(buf);
+    }
+
+    /// The peeked buffer (state NicRx) is the caller's, `new` (state NicRx) is posted.
+    #[inline]
+    pub(crate) fn replace(&mut self, new: u32) {
+        self.advance();
+        self.post_nic(new);
+    }
+
+    /// The peeked buffer (state NicRx) is the caller's; nothing is posted.
+    #[inline]
+    pub(crate) fn take(&mut self) {
+        self.advance();
+    }
+
+    /// Descriptors that have no buffer and may get one.
+    #[inline]
+    pub(crate) fn room(&self) -> u32 {
+        if self.run.is_none() {
+            return 0;
+        }
+        (self.count - distance(self.done, self.next, self.count)).saturating_sub(1)
+    }
+
+    /// Posts a buffer in state NicRx. Without room, or if it has no address, it goes back to the
+    /// cache and the answer is false.
+    #[inline]
+    pub(crate) fn post_nic(&mut self, buf: u32) -> bool {
+        let next = wrap_next(self.next, self.count);
+        let dma = self.map.as_ref().and_then(|m| m.buf(buf));
+        if let (Some(run), Some(dma), Some(entry)) = (
+            self.run.as_mut(),
+            dma,
+            self.bufs.get_mut(self.next as usize),
+        ) {
+            if next != self.done {
+                *entry = buf;
+                run.hw.post(self.next, dma);
+                self.next = next;
+                return true;
+            }
+        }
+        self.cache.put(buf);
+        false
+    }
+
+    /// Posts free buffers while there is room and there are any.
+    pub(crate) fn fill(&mut self) {
+        while self.room() > 0 {
+            let Some(buf) = self.cache.get_nic() else {
+                return;
+            };
+            if !self.post_nic(buf) {
+                return;
+            }
+        }
+    }
+
+    /// Tells the hardware of posted buffers and the interface of what came in. At the end of each
+    /// batch.
+    ///
+    /// The doorbell waits until an eighth of the ring has been posted, unless the hardware is down
+    /// to half of it: a register write costs as much as a few packets.
+    #[inline]
+    pub(crate) fn doorbell(&mut self) {
+        let fresh = distance(self.rung, self.next, self.count);
+        if fresh != 0 {
+            let left = distance(self.done, self.rung, self.count);
+            if fresh >= self.count / 8 || left < self.count / 2 {
+                if let Some(run) = self.run.as_mut() {
+                    run.hw.doorbell(self.next);
+                    self.rung = self.next;
+                }
+            }
+        }
+        self.report();
+    }
+
+    #[inline]
+    fn report(&mut self) {
+        if self.packets == 0 {
+            return;
+        }
+        if let Some(run) = self.run.as_ref() {
+            let count = Count {
+                rx_packets: self.packets,
+                rx_bytes: self.bytes,
+                ..Count::default()
+            };
+            run.hooks.count(self.index, &count);
+        }
+        (self.packets, self.bytes) = (0, 0);
+    }
+}
