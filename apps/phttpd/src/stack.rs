@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use netmap::abi::{NS_PST_ERR, NS_PST_WRITABLE};
 use netmap::{Builder, Port, TxRing, Wait, Watch};
-use rustix::net::Shutdown;
+use rustix::net::{sockopt, Shutdown};
 
 use crate::http::Connection;
 use crate::listen::{accept, Accepted};
@@ -64,8 +64,10 @@ struct Peer {
     slow: Option<Box<Slow>>,
     /// The peer sends no more.
     finished: bool,
-    /// On its way out: queued for [`Server::end_some`], or shut down.
+    /// On its way out: queued for `end_some`, or shut down.
     ending: bool,
+    /// Failed: whatever still comes is of no interest.
+    dead: bool,
 }
 
 /// Of a connection whose answers wait.
@@ -265,9 +267,16 @@ impl Connections<'_> {
             slow: None,
             finished: false,
             ending: false,
+            dead: false,
         };
         self.next_id += 1;
         self.peers.insert(fd, peer);
+    }
+
+    /// A connection that has not failed.
+    #[inline]
+    fn alive(&mut self, fd: RawFd) -> Option<&mut Peer> {
+        self.peers.get(fd).filter(|peer| !peer.dead)
     }
 
     /// Payload of a connection.
@@ -395,11 +404,11 @@ impl Connections<'_> {
 
     /// End a connection that has failed or misbehaves.
     fn abort(&mut self, fd: RawFd) {
-        if let Some(peer) = self.peers.get(fd) {
-            peer.finished = true;
+        if let Some(peer) = self.alive(fd) {
+            peer.dead = true;
             peer.slow = None;
-            peer.ending = false;
-            self.end(fd);
+            peer.ending = true;
+            self.ending.push(fd);
         }
     }
 
@@ -409,7 +418,11 @@ impl Connections<'_> {
             let Some(peer) = self.peers.get(fd) else {
                 continue;
             };
-            if peer.slow.is_some() {
+            if peer.dead {
+                // Reset: the peer must not take it for a proper end.
+                let _ = sockopt::set_socket_linger(&peer.socket, Some(Duration::ZERO));
+                self.peers.remove(fd);
+            } else if peer.slow.is_some() {
                 // Some of it came back; `go_on` ends it when that is sent.
                 peer.ending = false;
             } else if peer.finished || rustix::net::shutdown(&peer.socket, Shutdown::Write).is_err()
