@@ -32,12 +32,15 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use kernel::{
-    new_mutex, new_spinlock,
+    new_spinlock,
     prelude::*,
-    sync::{Arc, Mutex, SpinLock},
+    sync::{Arc, SpinLock},
 };
 
 /// Memory of ports.
+///
+/// The last reference may be dropped in any context but a hard interrupt: sockets that outlive
+/// their port let go of it in softirqs.
 ///
 /// # Invariants
 ///
@@ -59,7 +62,7 @@ pub(crate) struct Pool {
     #[pin]
     central: SpinLock<Central>,
     #[pin]
-    objects: Mutex<ObjectTables>,
+    objects: SpinLock<ObjectTables>,
 }
 
 /// What all caches of a pool share. A leaf lock, taken with bottom halves off.
@@ -127,7 +130,7 @@ impl Pool {
                 words,
                 free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
                 central <- new_spinlock!(Central { free: list, lent: Fifo::default() }),
-                objects <- new_mutex!(objects),
+                objects <- new_spinlock!(objects),
             }),
             GFP_KERNEL,
         )
@@ -305,19 +308,23 @@ impl Pool {
 
     /// Takes a free interface object.
     pub(super) fn take_if(&self) -> Option<u32> {
+        let _bh = BhGuard::new();
         self.objects.lock().ifs.take()
     }
 
     pub(super) fn put_if(&self, n: u32) {
+        let _bh = BhGuard::new();
         self.objects.lock().ifs.put(n);
     }
 
     /// Takes a free ring object.
     pub(super) fn take_ring(&self) -> Option<u32> {
+        let _bh = BhGuard::new();
         self.objects.lock().rings.take()
     }
 
     pub(super) fn put_ring(&self, n: u32) {
+        let _bh = BhGuard::new();
         self.objects.lock().rings.put(n);
     }
 

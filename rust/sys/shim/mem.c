@@ -2,6 +2,7 @@
 /* Pages of buffer pools: wrappers of inlines and macros of the memory manager. */
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 
 #include "../shim.h"
@@ -62,14 +63,34 @@ void nms_page_set_private(struct page *page, unsigned long value)
 	set_page_private(page, value);
 }
 
+/*
+ * Maps pages as one range of addresses. The mapping has references of its own, so that it can end
+ * with vfree(), which any context but NMI may call; vunmap() sleeps.
+ */
 void *nms_vmap(struct page **pages, unsigned int count)
 {
-	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	struct page **own = kvmalloc_array(count, sizeof(*own), GFP_KERNEL);
+	unsigned int i;
+	void *addr;
+
+	if (!own)
+		return NULL;
+	for (i = 0; i < count; i++) {
+		own[i] = pages[i];
+		get_page(own[i]);
+	}
+	addr = vmap(own, count, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
+	if (!addr) {
+		for (i = 0; i < count; i++)
+			put_page(own[i]);
+		kvfree(own);
+	}
+	return addr;
 }
 
 void nms_vunmap(void *addr)
 {
-	vunmap(addr);
+	vfree(addr);
 }
 
 /* Bytes that can be allocated without swapping. */
