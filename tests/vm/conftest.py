@@ -26,13 +26,14 @@ class Holder:
         self.machine = None
 
     def get(self):
-        """A running machine with the modules loaded and the NICs up."""
+        """A running machine with the modules loaded, the NICs up and set up by scripts/nic-setup."""
         if self.machine is None or not self.machine.alive():
             self.drop()
             self.machine = vmlib.VM(name=self.name, **self.options)
             self.machine.load()
             for index in range(len(self.machine.nics)):
                 self.machine.nic_up(index)
+                self.machine.run(f"nic-setup {self.machine.nics[index].name}")
         return self.machine
 
     def drop(self):

@@ -62,6 +62,18 @@ def test_echo_of_3_mib_is_byte_exact(vm, mode, tmp_path):
     assert hashlib.sha256(got).hexdigest() == hashlib.sha256(data).hexdigest()
 
 
+def test_echo_is_byte_exact_with_the_offloads_of_the_driver_on(vm, mode, tmp_path):
+    data = os.urandom(1 << 20)
+    (tmp_path / "sent").write_bytes(data)
+    vm.run("for f in tso gso gro rx rxvlan txvlan; do ethtool -K eth0 $f on; done", check=False)
+    try:
+        with serving(vm, mode):
+            vmlib.host(f"curl -s -f -m 20 -H 'Expect:' --data-binary @{tmp_path}/sent -o {tmp_path}/got {url(vm, '/echo')}")
+    finally:
+        vm.run("nic-setup eth0")
+    assert (tmp_path / "got").read_bytes() == data
+
+
 def test_wrk_of_50_connections_has_no_errors(vm, mode):
     with serving(vm, mode):
         out = vmlib.host(f"wrk -t1 -c50 -d3s {url(vm)}").out
