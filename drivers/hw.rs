@@ -9,6 +9,9 @@
 use super::e1000;
 use crate::sys::nicops::DescRing;
 
+/// TCP's number among IP protocols.
+const PROTOCOL_TCP: u32 = 6;
+
 /// A finished receive descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
@@ -42,6 +45,46 @@ pub(crate) enum Offload {
         /// Bytes behind the headers.
         payload: u32,
     },
+}
+
+impl Offload {
+    /// Makes the headers at the start of a frame what the hardware expects of them, which sums and
+    /// counts each segment from there: no lengths, no IP checksum, and as TCP checksum the sum of
+    /// the pseudo header without its length.
+    pub(crate) fn fix_headers(&self, frame: &mut [u8]) {
+        let Offload::Tso { v6, l3, l4, .. } = *self else {
+            return;
+        };
+        let (l3, l4) = (usize::from(l3), usize::from(l4));
+        // Where the length is, and the addresses.
+        let (length, addresses) = if v6 {
+            (l3 + 4, l3 + 8..l3 + 40)
+        } else {
+            (l3 + 2, l3 + 12..l3 + 20)
+        };
+        let Some(words) = frame.get(addresses) else {
+            return;
+        };
+        let mut sum = PROTOCOL_TCP;
+        for word in words.chunks_exact(2) {
+            if let [high, low] = *word {
+                sum += u32::from(u16::from_be_bytes([high, low]));
+            }
+        }
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        let mut put = |at: usize, value: u16| {
+            if let Some(field) = frame.get_mut(at..at + 2) {
+                field.copy_from_slice(&value.to_be_bytes());
+            }
+        };
+        put(length, 0);
+        if !v6 {
+            put(l3 + 10, 0);
+        }
+        put(l4 + 16, sum as u16);
+    }
 }
 
 /// A ring of receive descriptors. Numbers of descriptors are below [`count`](Self::count).

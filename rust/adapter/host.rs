@@ -167,7 +167,7 @@ pub(super) fn take_back(ring: &Kring, st: &mut KringState, head: u32) -> Result 
 /// `EFAULT` for a buffer that is not the application's; nothing behind it is sent.
 pub(super) fn txsync(ring: &Kring, st: &mut KringState, head: u32, dev: &NetDev) -> Result {
     let bh = BhGuard::new();
-    pin_init::stack_pin_init!(let batch = SkbBatch::new());
+    let mut batch = SkbBatch::new();
     let mut result = Ok(());
     while st.cursor.hwcur() != head {
         let i = st.cursor.hwcur();
@@ -186,7 +186,7 @@ pub(super) fn txsync(ring: &Kring, st: &mut KringState, head: u32, dev: &NetDev)
                     .get_mut(..len)
                     .is_some_and(|a| pool.copy_out(slot.buf_idx, 0, a))
                 {
-                    batch.as_mut().push(skb.headers(len).finish(dev, false));
+                    batch.push(skb.headers(len).finish(dev, false), false);
                 }
             }
         }
@@ -195,6 +195,6 @@ pub(super) fn txsync(ring: &Kring, st: &mut KringState, head: u32, dev: &NetDev)
         }
         let _ = st.cursor.give(1);
     }
-    batch.as_mut().receive(&bh);
+    batch.receive(&bh, &kernel::sync::rcu::read_lock());
     result
 }

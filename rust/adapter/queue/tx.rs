@@ -167,7 +167,8 @@ impl TxQueue {
     #[inline]
     pub(crate) fn ready(&mut self, pieces: u32) -> bool {
         let need = 2 * pieces + 3;
-        self.room() >= need || self.make_room(need)
+        // More than an empty ring has is not worth waiting for: pushing will fail.
+        self.room() >= need || self.make_room(need.min(self.count.saturating_sub(1)))
     }
 
     /// Pieces that a frame can have in an empty ring.
@@ -197,6 +198,7 @@ impl TxQueue {
         }
         self.stopped = true;
         hooks.stop_queue(self.index);
+        hooks.irq_enable(self.index, true);
         // The hardware may have finished before the stop: then no interrupt would come.
         self.reap();
         self.room() >= need
@@ -225,10 +227,24 @@ impl TxQueue {
             }
             len = padded;
         }
-        let Some(dma) = self.areas.as_ref().and_then(|a| a.dma(self.next)) else {
+        if len as usize > AREA {
+            return false;
+        }
+        let Some(areas) = self.areas.as_mut() else {
             return false;
         };
-        len as usize <= AREA && self.push(dma, len, last, offload)
+        if self.frame == self.next && matches!(offload, Offload::Tso { .. }) {
+            if let Some(header) = areas
+                .bytes(self.next)
+                .and_then(|a| a.get_mut(..len as usize))
+            {
+                offload.fix_headers(header);
+            }
+        }
+        let Some(dma) = areas.dma(self.next) else {
+            return false;
+        };
+        self.push(dma, len, last, offload)
     }
 
     /// Sends `len` bytes from byte `offset` of the pool's buffer `buf`, which lie in `page`: a
