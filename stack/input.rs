@@ -28,8 +28,7 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
     let Some(queue) = nic.rx(q) else {
         return 0;
     };
-    pin_init::stack_pin_init!(let batch = SkbBatch::new());
-    let mut batch = batch;
+    let mut batch = SkbBatch::new();
     let rcu = rcu::read_lock();
     let mut n = 0;
     {
@@ -47,19 +46,20 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
             } else {
                 packet(nic, &mut rx, &done, owner, &bh, &rcu)
             };
-            if let Some(skb) = skb {
-                batch.as_mut().push(skb);
+            if let Some((skb, registered)) = skb {
+                batch.push(skb, registered);
             }
         }
         if n != 0 {
             rx.doorbell();
         }
     }
-    batch.receive(&bh);
+    batch.receive(&bh, &rcu);
     n
 }
 
-/// Makes a packet of a frame and posts a buffer in its place. None: dropped, for want of memory.
+/// Makes a packet of a frame, and posts a buffer in its place. True: it is for a socket of the
+/// port. None: dropped, for want of memory.
 #[inline]
 fn packet(
     nic: &Nic,
@@ -68,7 +68,7 @@ fn packet(
     owner: u16,
     bh: &BhGuard,
     rcu: &rcu::Guard,
-) -> Option<Skb> {
+) -> Option<(Skb, bool)> {
     let len = usize::from(done.len);
     let n = len.min(HEADER_ROOM);
     let skb = Skb::for_rx(HEADER_ROOM, bh).and_then(|mut skb| {
@@ -83,47 +83,46 @@ fn packet(
         rx.recycle();
         return None;
     };
-    if let Some(tcp) = tcp.filter(|tcp| tcp.payload_len != 0) {
-        let whole = len <= HEADER_ROOM && tcp.payload_len <= COPY_BREAK;
-        let head = if whole { n } else { tcp.payload_off };
-        let mut skb = skb.headers(head).finish(nic.dev(), done.csum_ok);
-        let ours = skb
-            .demux(tcp.l4_off - ETHER, tcp.v6, rcu)
-            .and_then(|sk| sk.hooked::<Socket>())
-            .is_some_and(|socket| socket.ring.owner == owner);
-        if whole {
+    let Some(tcp) = tcp else {
+        if len <= HEADER_ROOM {
             rx.recycle();
-            return Some(skb);
+            return Some((skb.headers(n).finish(nic.dev(), done.csum_ok), false));
         }
-        if ours && !rx.cache.low() {
-            let page = nic.pool().buf_page(done.buf);
-            if let (Some((page, offset)), Some(new)) = (page, rx.cache.get_nic()) {
-                let start = offset + tcp.payload_off as u32;
-                skb.add_page(page, start, tcp.payload_len as u32, nic.pool().buf_size());
-                rx.replace(new);
-                rx.cache.lend(done.buf);
-                return Some(skb);
-            }
-        }
-        drop(skb);
-    } else if len <= HEADER_ROOM {
+        return copy(nic, rx, done, bh);
+    };
+    // All that follows the headers stays where it is, unless it is little and here already.
+    let whole = len <= HEADER_ROOM;
+    let head = if whole { n } else { tcp.payload_off };
+    let mut skb = skb.headers(head).finish(nic.dev(), done.csum_ok);
+    let ours = skb
+        .demux(tcp.l4_off - ETHER, tcp.v6, rcu)
+        .and_then(|sk| sk.hooked::<Socket>())
+        .is_some_and(|socket| socket.ring.owner == owner);
+    if whole {
         rx.recycle();
-        return Some(skb.headers(n).finish(nic.dev(), done.csum_ok));
+        return Some((skb, ours));
     }
-    let skb = copy(nic, done, bh);
-    rx.recycle();
-    skb
+    if ours && !rx.cache.low() {
+        let page = nic.pool().buf_page(done.buf);
+        if let (Some((page, offset)), Some(new)) = (page, rx.cache.get_nic()) {
+            let start = offset + tcp.payload_off as u32;
+            skb.add_page(page, start, tcp.payload_len as u32, nic.pool().buf_size());
+            rx.replace(new);
+            rx.cache.lend(done.buf);
+            return Some((skb, true));
+        }
+    }
+    drop(skb);
+    copy(nic, rx, done, bh)
 }
 
-/// Payload up to this size is copied with the headers: dearer to lend than to copy.
-const COPY_BREAK: usize = 256;
-
 /// A packet with a copy of the whole frame.
-fn copy(nic: &Nic, done: &RxDone, bh: &BhGuard) -> Option<Skb> {
+fn copy(nic: &Nic, rx: &mut RxQueue, done: &RxDone, bh: &BhGuard) -> Option<(Skb, bool)> {
     let len = usize::from(done.len);
-    let mut skb = Skb::for_rx(len, bh)?;
-    if !nic.pool().copy_out(done.buf, 0, skb.area()) {
-        return None;
-    }
-    Some(skb.headers(len).finish(nic.dev(), done.csum_ok))
+    let skb = Skb::for_rx(len, bh).and_then(|mut skb| {
+        let area = skb.area().get_mut(..len)?;
+        nic.pool().copy_out(done.buf, 0, area).then_some(skb)
+    });
+    rx.recycle();
+    Some((skb?.headers(len).finish(nic.dev(), done.csum_ok), false))
 }

@@ -34,7 +34,7 @@ pub(super) fn xmit(nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {
         if !tx.ready(1) {
             return Err(skb);
         }
-        let copied = tx.area(len).is_some_and(|area| gather(&skb, len, area));
+        let copied = tx.area(len).is_some_and(|area| gather(&skb, &info, area));
         if !copied || !tx.push_area(len as u32, true, &offload) {
             tx.cancel();
         }
@@ -76,26 +76,16 @@ fn offload(info: &TxInfo) -> Offload {
 
 /// Copies a whole small packet. False if it is not readable.
 #[inline]
-fn gather(skb: &Skb, len: usize, area: &mut [u8]) -> bool {
-    let mut at = 0;
-    let done = skb.walk(0, len, &mut |piece| {
-        let Some(to) = area.get_mut(at..) else {
-            return 0;
-        };
-        let n = match piece {
-            Piece::Linear(bytes) => match to.get_mut(..bytes.len()) {
-                Some(to) => {
-                    to.copy_from_slice(bytes);
-                    bytes.len()
-                }
-                None => 0,
-            },
-            Piece::Page(part) => part.copy_out(0, to),
-        };
-        at += n;
-        n
-    });
-    done == len
+fn gather(skb: &Skb, info: &TxInfo, area: &mut [u8]) -> bool {
+    let head = skb.head();
+    let Some((first, rest)) = area.split_at_mut_checked(head.len()) else {
+        return false;
+    };
+    first.copy_from_slice(head);
+    if let Some(part) = skb.only_part(info) {
+        return part.copy_out(0, rest) == rest.len();
+    }
+    rest.is_empty() || skb.copy_bits(head.len(), rest)
 }
 
 /// Whether a part of a page is sent from where it is.

@@ -17,7 +17,6 @@ use crate::nmcore::slot::{event_slot, rx_slot};
 use crate::sys::bh::BhGuard;
 use crate::sys::skb::Piece;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Where copied data begins in a buffer: behind room for the headers of a frame, as in a buffer
 /// that a NIC wrote.
@@ -50,17 +49,25 @@ pub(super) fn release(kring: &Kring, st: &mut KringState, head: u32) -> Result {
 
 /// Fills slots from the sockets of the ready list, each socket's data in one run.
 pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState) {
-    let mut list = ring.take_ready();
     let mut fill = Fill { port, kring, st, full: false, filled: 0 };
-    while let Some(item) = list.pop_front() {
-        // From here on the socket may be linked again: what arrives now is not missed.
-        let socket: Arc<Socket> = item.into_arc();
-        if socket.has(DEAD) {
-            continue;
+    loop {
+        let mut list = ring.take_ready();
+        if list.is_empty() {
+            break;
         }
-        fill.socket(&socket);
+        while !fill.full {
+            // Once popped the socket may be linked again: what arrives from now on is not missed.
+            let Some(socket) = list.pop() else {
+                break;
+            };
+            fill.socket(&socket);
+            if fill.full {
+                // It may have more, and is looked at again, after the others.
+                ring.make_ready(socket.as_arc_borrow());
+            }
+        }
         if fill.full {
-            ring.put_back(list, Socket::claim(socket));
+            ring.put_back(list);
             break;
         }
     }
@@ -87,12 +94,11 @@ impl Fill<'_> {
         if socket.has(DEAD) {
             return;
         }
+        let _bh = BhGuard::new();
         if socket.sock.has_data() {
-            let _bh = BhGuard::new();
             sock.read(&mut |piece| self.piece(fd, piece));
         }
         // Events come after the data, and only if all data found room.
-        let _bh = BhGuard::new();
         if !self.full && socket.has(WANT_WRITE) && socket.sock.established() && socket.sock.writeable()
         {
             socket.clear(WANT_WRITE);

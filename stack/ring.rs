@@ -15,10 +15,10 @@ use crate::adapter::kring::Kring;
 use crate::adapter::nic::Nic;
 use crate::sys::bh::{jiffies, BhGuard};
 use crate::sys::timer::{Tick, Timer};
+use crate::sys::ready::{ReadyList, Taken};
 use core::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
-use kernel::list::{List, ListArc};
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
+use kernel::sync::{new_mutex, new_spinlock, Arc, ArcBorrow, Mutex, SpinLock};
 
 /// Ticks after its last sync for which an application counts as polling.
 const ACTIVE: u64 = 2;
@@ -41,14 +41,18 @@ pub(crate) struct Ring {
     kring: Arc<Kring>,
     /// A poll is at work and will drain the ready list: no need to wake anybody.
     polling: AtomicBool,
-    /// `ready` is not empty.
-    any: AtomicBool,
+    /// Sockets with something to report.
+    ready: ReadyList<Socket>,
+    /// `left` is not empty.
+    any_left: AtomicBool,
     /// Interrupts of the queues are off until a poll, or the timer, puts them on again.
     masked: AtomicBool,
     /// Tick of the last sync.
     last_sync: AtomicU64,
+    /// Those that found no slot in the last sync; they come before `ready`.
     #[pin]
-    ready: SpinLock<List<Socket>>,
+    left: Mutex<Taken<Socket>>,
+    /// Process context only.
     #[pin]
     table: SpinLock<Table>,
     #[pin]
@@ -64,10 +68,11 @@ impl Ring {
                 owner,
                 kring,
                 polling: AtomicBool::new(false),
-                any: AtomicBool::new(false),
+                ready: ReadyList::new(),
+                any_left: AtomicBool::new(false),
                 masked: AtomicBool::new(false),
                 last_sync: AtomicU64::new(0),
-                ready <- new_spinlock!(List::new()),
+                left <- new_mutex!(Taken::none()),
                 table <- new_spinlock!(Table(KVVec::new())),
                 queues <- new_spinlock!(KVec::new()),
                 timer <- Timer::new(),
@@ -87,48 +92,38 @@ impl Ring {
     /// Links a socket into the ready list, if it is not linked. Any context.
     #[inline]
     pub(super) fn make_ready(&self, socket: ArcBorrow<'_, Socket>) {
-        let Some(item) = Socket::claim(socket.into()) else {
-            return;
-        };
-        {
-            let _bh = BhGuard::new();
-            let mut ready = self.ready.lock();
-            ready.push_back(item);
-            self.any.store(true, Ordering::Relaxed);
-        }
-        // Pairs with the fence of `idle`: either this sees that nobody polls, or the poller sees
-        // the list.
-        fence(Ordering::SeqCst);
-        if !self.polling.load(Ordering::Relaxed) {
+        // The push is a full barrier, like the fence of `idle`: either this sees that nobody
+        // polls, or the poller sees the list.
+        if self.ready.push(socket) && !self.polling.load(Ordering::SeqCst) {
             self.wake();
         }
     }
 
-    /// Takes all ready sockets, in order.
+    /// Whether a socket is ready.
     #[inline]
-    pub(super) fn take_ready(&self) -> List<Socket> {
-        if !self.any.load(Ordering::Relaxed) {
-            return List::new();
-        }
-        let _bh = BhGuard::new();
-        let mut ready = self.ready.lock();
-        self.any.store(false, Ordering::Relaxed);
-        core::mem::replace(&mut *ready, List::new())
+    fn any(&self) -> bool {
+        !self.ready.is_empty() || self.any_left.load(Ordering::Relaxed)
     }
 
-    /// Puts sockets back before all others.
-    pub(super) fn put_back(&self, mut list: List<Socket>, first: Option<ListArc<Socket>>) {
-        if let Some(first) = first {
-            list.push_front(first);
+    /// Takes the ready sockets, in order: those left over first, the others with the next call.
+    #[inline]
+    pub(super) fn take_ready(&self) -> Taken<Socket> {
+        if self.any_left.load(Ordering::Relaxed) {
+            self.any_left.store(false, Ordering::Relaxed);
+            return core::mem::replace(&mut *self.left.lock(), Taken::none());
         }
-        if list.is_empty() {
-            return;
+        if self.ready.is_empty() {
+            return Taken::none();
         }
-        let _bh = BhGuard::new();
-        let mut ready = self.ready.lock();
-        list.push_all_back(&mut ready);
-        *ready = list;
-        self.any.store(true, Ordering::Relaxed);
+        self.ready.take()
+    }
+
+    /// No slot is left: the next sync goes on with these.
+    pub(super) fn put_back(&self, list: Taken<Socket>) {
+        if !list.is_empty() {
+            *self.left.lock() = list;
+            self.any_left.store(true, Ordering::Relaxed);
+        }
     }
 
     // Table.
@@ -137,7 +132,6 @@ impl Ring {
     #[inline]
     pub(super) fn socket(&self, fd: i32) -> Option<Arc<Socket>> {
         let i = usize::try_from(fd).ok()?;
-        let _bh = BhGuard::new();
         self.table.lock().0.get(i)?.clone()
     }
 
@@ -146,7 +140,6 @@ impl Ring {
         let i = usize::try_from(socket.fd).map_err(|_| EINVAL)?;
         loop {
             let have = {
-                let _bh = BhGuard::new();
                 let mut table = self.table.lock();
                 if let Some(entry) = table.0.get_mut(i) {
                     if entry.is_some() {
@@ -164,7 +157,6 @@ impl Ring {
                 bigger.push(None, GFP_KERNEL)?;
             }
             let old = {
-                let _bh = BhGuard::new();
                 let mut table = self.table.lock();
                 if table.0.len() == have {
                     for (new, old) in bigger.iter_mut().zip(table.0.iter_mut()) {
@@ -182,7 +174,6 @@ impl Ring {
     /// Takes a socket out of the table.
     pub(super) fn forget(&self, socket: &Socket) {
         let entry = {
-            let _bh = BhGuard::new();
             let mut table = self.table.lock();
             usize::try_from(socket.fd)
                 .ok()
@@ -194,7 +185,6 @@ impl Ring {
 
     /// Number of registered sockets, for show.
     pub(super) fn count(&self) -> usize {
-        let _bh = BhGuard::new();
         let n = self.table.lock().0.iter().flatten().count();
         n
     }
@@ -202,14 +192,15 @@ impl Ring {
     /// The port goes: all sockets are ordinary ones again. Process context.
     pub(super) fn release_all(&self) {
         let table = {
-            let _bh = BhGuard::new();
             core::mem::replace(&mut self.table.lock().0, KVVec::new())
         };
         for socket in table.iter().flatten() {
             socket.release();
         }
         drop(table);
-        drop(self.take_ready());
+        while self.any() {
+            drop(self.take_ready());
+        }
     }
 
     // Who processes the queues.
@@ -232,7 +223,7 @@ impl Ring {
     pub(super) fn poll_ends(&self) {
         self.polling.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.any.load(Ordering::Relaxed) {
+        if self.any() {
             self.wake();
         }
     }
@@ -257,7 +248,7 @@ impl Ring {
     pub(super) fn idle(&self) -> bool {
         self.polling.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.any.load(Ordering::Relaxed) {
+        if self.any() {
             return true;
         }
         let unmask = self.masked.swap(false, Ordering::AcqRel);

@@ -9,11 +9,9 @@
 #![deny(unsafe_code)]
 
 use super::ring::Ring;
+use crate::sys::ready::{Link, Linked};
 use crate::sys::sock::{Hook, Sock, Upcalls};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::list::{
-    impl_list_arc_safe, impl_list_item, AtomicTracker, ListArc, ListLinks, TryNewListArc,
-};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -27,12 +25,8 @@ pub(super) const WANT_WRITE: u32 = 4;
 pub(super) const DEAD: u32 = 8;
 
 /// One socket of a stack port.
-#[pin_data]
 pub(crate) struct Socket {
-    #[pin]
-    links: ListLinks,
-    #[pin]
-    tracker: AtomicTracker,
+    link: Link<Socket>,
     flags: AtomicU32,
     /// Descriptor number in the application.
     pub(super) fd: i32,
@@ -41,34 +35,19 @@ pub(crate) struct Socket {
     hook: Hook,
 }
 
-/// The kernel's macros that make a list item of a type.
-mod list_item {
-    #![allow(unsafe_code)]
-    use super::*;
-
-    impl_list_arc_safe! {
-        impl ListArcSafe<0> for Socket { tracked_by tracker: AtomicTracker; }
-    }
-    impl_list_item! {
-        impl ListItem<0> for Socket { using ListLinks { self.links }; }
+impl Linked for Socket {
+    #[inline]
+    fn link(&self) -> &Link<Self> {
+        &self.link
     }
 }
 
 impl Socket {
     /// A socket that is not hooked yet.
     pub(super) fn new(fd: i32, sock: Sock, ring: Arc<Ring>) -> Result<Arc<Self>> {
-        Ok(Arc::pin_init(
-            pin_init!(Self {
-                links <- ListLinks::new(),
-                tracker <- AtomicTracker::new(),
-                flags: AtomicU32::new(0),
-                fd,
-                sock,
-                ring,
-                hook: Hook::new(),
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )?)
+        let flags = AtomicU32::new(0);
+        let (link, hook) = (Link::new(), Hook::new());
+        Ok(Arc::new(Self { link, flags, fd, sock, ring, hook }, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whether any of the flags is set.
@@ -91,12 +70,6 @@ impl Socket {
     pub(super) fn release(&self) {
         self.set(DEAD);
         drop(self.sock.lock().unhook::<Socket>());
-    }
-
-    /// Claims the right to link the socket into a ready list; None if it is linked already.
-    #[inline]
-    pub(super) fn claim(this: Arc<Self>) -> Option<ListArc<Self>> {
-        ListArc::try_from_arc(this).ok()
     }
 }
 

@@ -64,18 +64,25 @@ pub(super) fn sync(
     };
     let mut i = tx.st.cursor.hwcur();
     let mut result = Ok(());
-    while i != head {
-        match tx.add(&mut run, i) {
-            Ok(true) => i = tx.st.cursor.next(i),
-            // Another socket, or the run is long enough.
-            Ok(false) => tx.send(&mut run),
-            Err(e) => {
-                result = Err(e);
-                break;
+    let mut bh = BhGuard::new();
+    while i != head && result.is_ok() {
+        run.n = 0;
+        while i != head {
+            match tx.add(&mut run, i, &bh) {
+                Ok(true) => i = tx.st.cursor.next(i),
+                // Another socket, or the run is long enough.
+                Ok(false) => break,
+                Err(e) => {
+                    result = Err(e);
+                    break;
+                }
             }
         }
+        if run.n != 0 {
+            bh = tx.send(&mut run, bh);
+        }
     }
-    tx.send(&mut run);
+    drop(bh);
     result
 }
 
@@ -90,8 +97,7 @@ struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     /// Adds slot `i` to the run; false if it does not belong there, and nothing has changed.
-    fn add(&mut self, run: &mut Run<'a>, i: u32) -> Result<bool> {
-        let _bh = BhGuard::new();
+    fn add(&mut self, run: &mut Run<'a>, i: u32, _bh: &BhGuard) -> Result<bool> {
         if run.n == MAX_PARTS {
             return Ok(false);
         }
@@ -139,13 +145,12 @@ impl<'a> Tx<'a> {
         self.socket.as_ref()
     }
 
-    /// Sends a run and gives its slots back to the application.
-    fn send(&mut self, run: &mut Run<'a>) {
-        if run.n == 0 {
-            return;
-        }
+    /// Sends a run and gives its slots back to the application. BH are on meanwhile: the socket's
+    /// lock may sleep.
+    fn send(&mut self, run: &mut Run<'a>, bh: BhGuard) -> BhGuard {
         let mut spare = [0u32; MAX_PARTS];
         let splice = self.reserve(run, &mut spare);
+        drop(bh);
         let bytes = run.bytes;
         // The bytes taken, or None for a socket that takes no more now. A closed or dead socket
         // takes everything: there is nobody to send to, and the application hears of it by itself.
@@ -164,13 +169,13 @@ impl<'a> Tx<'a> {
         if taken.is_none_or(|n| n < bytes) {
             self.blocked();
         }
+        let bh = BhGuard::new();
         self.give_back(run, taken.unwrap_or(0), splice, &mut spare);
-        run.n = 0;
+        bh
     }
 
     /// Finds a free buffer for every slot whose buffer will be lent. False: bytes are copied.
     fn reserve(&mut self, run: &Run<'_>, spare: &mut [u32; MAX_PARTS]) -> bool {
-        let _bh = BhGuard::new();
         if run.bytes <= COPY_BREAK || self.st.cache.low() {
             return false;
         }
@@ -199,7 +204,6 @@ impl<'a> Tx<'a> {
 
     /// Returns the slots of a run, of whose bytes the socket took `taken`.
     fn give_back(&mut self, run: &Run<'_>, mut taken: usize, splice: bool, spare: &mut [u32; MAX_PARTS]) {
-        let _bh = BhGuard::new();
         let mut i = run.first;
         let all = taken >= run.bytes;
         for ((slot, &len), spare) in

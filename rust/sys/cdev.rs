@@ -109,11 +109,6 @@ impl<D: Device> Registration<D> {
         }
         Ok(this)
     }
-
-    /// What stands behind the device.
-    pub(crate) fn device(&self) -> &Arc<D> {
-        &self.device
-    }
 }
 
 #[pinned_drop]
@@ -128,6 +123,9 @@ impl<D: Device> PinnedDrop for Registration<D> {
     }
 }
 
+/// # Safety
+///
+/// Called by the misc layer for a new file of the device of `D`.
 unsafe extern "C" fn open<D: Device>(_inode: *mut kbind::inode, file: *mut kbind::file) -> c_int {
     // SAFETY: the misc layer leaves the address of the miscdevice there, which is that of its
     // registration; the registration lives while the module does, and so while a file is opened.
@@ -142,6 +140,9 @@ unsafe extern "C" fn open<D: Device>(_inode: *mut kbind::inode, file: *mut kbind
     }
 }
 
+/// # Safety
+///
+/// Called by the kernel for the last user of a file of [`open`].
 unsafe extern "C" fn release<D: Device>(
     _inode: *mut kbind::inode,
     file: *mut kbind::file,
@@ -162,18 +163,20 @@ unsafe fn opened<'a, D: Device>(file: *mut kbind::file) -> &'a D::File {
     unsafe { &*(*file).private_data.cast::<D::File>() }
 }
 
-unsafe extern "C" fn ioctl<D: Device>(
-    file: *mut kbind::file,
-    cmd: c_uint,
-    arg: c_ulong,
-) -> c_long {
+/// # Safety
+///
+/// Called by the kernel on a file of [`open`].
+unsafe extern "C" fn ioctl<D: Device>(file: *mut kbind::file, cmd: c_uint, arg: c_ulong) -> c_long {
     // SAFETY: called on an open file.
-    match D::ioctl(unsafe { opened::<D>(file) }, cmd, arg as usize) {
+    match D::ioctl(unsafe { opened::<D>(file) }, cmd, arg) {
         Ok(value) => value as c_long,
         Err(err) => err.to_errno() as c_long,
     }
 }
 
+/// # Safety
+///
+/// Called by the kernel on a file of [`open`], with a table that is null or valid.
 unsafe extern "C" fn poll<D: Device>(
     file: *mut kbind::file,
     table: *mut kbind::poll_table_struct,
@@ -184,6 +187,9 @@ unsafe extern "C" fn poll<D: Device>(
     D::poll(unsafe { opened::<D>(file) }, &table)
 }
 
+/// # Safety
+///
+/// Called by the kernel on a file of [`open`], with a mapping that is being made.
 unsafe extern "C" fn mmap<D: Device>(
     file: *mut kbind::file,
     vma: *mut kbind::vm_area_struct,
@@ -191,9 +197,7 @@ unsafe extern "C" fn mmap<D: Device>(
     // SAFETY: called on an open file.
     match D::pages(unsafe { opened::<D>(file) }) {
         // SAFETY: `vma` is being set up for this file; the operations are static.
-        Ok(pages) => unsafe {
-            bindings::nms_vma_setup(vma.cast(), pages as c_ulong, VmOps::<D>::TABLE)
-        },
+        Ok(pages) => unsafe { bindings::nms_vma_setup(vma.cast(), pages, VmOps::<D>::TABLE) },
         Err(err) => err.to_errno(),
     }
 }
@@ -207,6 +211,9 @@ impl<D: Device> VmOps<D> {
     };
 }
 
+/// # Safety
+///
+/// Called by the kernel for a mapping of [`mmap`].
 unsafe extern "C" fn fault<D: Device>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: the mapping holds its file, whose private data is the box of `open`.
     unsafe {
@@ -215,8 +222,11 @@ unsafe extern "C" fn fault<D: Device>(vmf: *mut bindings::vm_fault) -> bindings:
     }
 }
 
+/// # Safety
+///
+/// `file` is the box of [`open`], alive.
 unsafe extern "C" fn frame<D: Device>(file: *mut c_void, page: c_ulong) -> c_ulong {
     // SAFETY: as passed by `fault`.
     let file = unsafe { &*file.cast::<D::File>() };
-    D::pfn(file, page as usize).unwrap_or(0) as c_ulong
+    D::pfn(file, page).unwrap_or(0) as c_ulong
 }

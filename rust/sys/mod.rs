@@ -14,6 +14,7 @@ pub(crate) mod nicops;
 pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod poll;
+pub(crate) mod ready;
 pub(crate) mod shared;
 pub(crate) mod skb;
 pub(crate) mod sock;

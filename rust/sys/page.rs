@@ -52,7 +52,7 @@ impl<'a> BorrowedPage<'a> {
                 .__bindgen_anon_1
                 .__bindgen_anon_1
                 .private;
-            field.read_volatile() as usize
+            field.read_volatile()
         }
     }
 }
@@ -186,9 +186,8 @@ impl PageArray {
             return false;
         };
         // SAFETY: the page is alive, and its count is an aligned i32 that C changes atomically.
-        let count = unsafe {
-            AtomicI32::from_ptr(&raw mut (*entry.page.0.as_ptr())._refcount.counter)
-        };
+        let count =
+            unsafe { AtomicI32::from_ptr(&raw mut (*entry.page.0.as_ptr())._refcount.counter) };
         count.load(Ordering::Acquire) == 1
     }
 
@@ -229,18 +228,6 @@ impl PageArray {
         };
         // SAFETY: as in `copy_in`; any bytes are valid u8.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), data.as_mut_ptr(), data.len()) };
-        true
-    }
-
-    /// Copies `len` bytes from one place (page, offset) to another; `false` if one is
-    /// outside.
-    pub(crate) fn copy_within(&self, from: (usize, usize), to: (usize, usize), len: usize) -> bool {
-        let (Some(src), Some(dst)) = (self.range(from.0, from.1, len), self.range(to.0, to.1, len))
-        else {
-            return false;
-        };
-        // SAFETY: as in `copy_in`; `copy` allows for overlap.
-        unsafe { core::ptr::copy(src.as_ptr(), dst.as_ptr(), len) };
         true
     }
 }

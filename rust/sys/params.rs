@@ -70,11 +70,6 @@ pub(crate) fn show_global_pool(now: Option<&Geometry>) {
     }
 }
 
-/// Rounds of a transmit sync in one call, at least 1.
-pub(crate) fn txsync_retry() -> u32 {
-    read!(txsync_retry).max(1)
-}
-
 /// Whether receive syncs leave the time in the ring.
 pub(crate) fn timestamps() -> bool {
     read!(no_timestamp) == 0

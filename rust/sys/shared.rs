@@ -63,12 +63,6 @@ impl RingMem {
         }
     }
 
-    /// Number of slots.
-    #[inline]
-    pub(crate) fn num_slots(&self) -> u32 {
-        self.slots
-    }
-
     /// A 32-bit field of the fixed part.
     #[inline]
     fn word(&self, at: usize) -> &AtomicU32 {
@@ -157,13 +151,8 @@ impl RingMem {
     /// Sets flags.
     #[inline]
     pub(crate) fn or_flags(&self, flags: u32) {
-        self.word(abi::RING_FLAGS).fetch_or(flags, Ordering::Relaxed);
-    }
-
-    /// Clears flags.
-    #[inline]
-    pub(crate) fn clear_flags(&self, flags: u32) {
-        self.word(abi::RING_FLAGS).fetch_and(!flags, Ordering::Relaxed);
+        self.word(abi::RING_FLAGS)
+            .fetch_or(flags, Ordering::Relaxed);
     }
 
     /// Writes the time of a sync, nanoseconds since 1970.

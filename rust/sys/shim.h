@@ -67,6 +67,12 @@ void nms_doorbell(void __iomem *reg, u32 value);
 
 /* shim/net.c */
 
+struct nms_frag {
+	struct page *page;
+	u32 offset;
+	u32 len;
+};
+
 /* What the transmit path must know of a packet. */
 struct nms_tx_info {
 	u32 len;		/* bytes of the frame */
@@ -81,12 +87,7 @@ struct nms_tx_info {
 	bool gso_v6;
 	bool has_list;
 	bool more;		/* another packet follows at once */
-};
-
-struct nms_frag {
-	struct page *page;
-	u32 offset;
-	u32 len;
+	struct nms_frag frag;	/* the only fragment, or page NULL */
 };
 
 void nms_bh_disable(void);
@@ -107,9 +108,7 @@ void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offse
 		      unsigned int len, unsigned int truesize);
 void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, bool csum_ok);
 struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6);
-void nms_skb_list_init(struct list_head *list);
-void nms_skb_list_add(struct list_head *list, struct sk_buff *skb);
-void nms_skb_list_receive(struct list_head *list);
+void nms_skb_receive(struct sk_buff *first);
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info);
 struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb);
 void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
@@ -140,6 +139,7 @@ void nms_net_put(struct net *net);
 /* shim/shortcut.c */
 void nms_sock_shorten(struct sock *sk);
 void nms_sock_lengthen(struct sock *sk);
+bool nms_short_receive(struct sk_buff *skb);
 
 /* shim/params.c */
 
@@ -150,7 +150,7 @@ struct nms_params {
 	unsigned int priv_ring_num, priv_ring_size;
 	unsigned int if_curr_num, if_curr_size, ring_curr_num, ring_curr_size;
 	unsigned int buf_curr_num, buf_curr_size;
-	unsigned int no_timestamp, txsync_retry, verbose;
+	unsigned int no_timestamp, verbose;
 };
 
 extern struct nms_params nms_params;

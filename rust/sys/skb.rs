@@ -9,7 +9,6 @@
 use super::bindings;
 use super::page::BorrowedPage;
 use crate::mem::pool::Pool;
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -165,6 +164,13 @@ impl Skb {
             let skb = &*self.as_ptr();
             core::slice::from_raw_parts(skb.data, (skb.len - skb.data_len) as usize)
         }
+    }
+
+    /// The part of a packet that has exactly one beside its linear part.
+    #[inline]
+    pub(crate) fn only_part(&self, info: &TxInfo) -> Option<PagePart> {
+        let page = NonNull::new(info.frag.page)?;
+        Some(PagePart { page, offset: info.frag.offset, len: info.frag.len })
     }
 
     /// Copies `to.len()` bytes from `offset` on. False if the packet is shorter.
@@ -353,61 +359,54 @@ impl Skb {
 }
 
 /// Packets on their way into the stack, in order.
-#[pin_data(PinnedDrop)]
+///
+/// # Invariants
+///
+/// `first` leads, through the `next` pointers, to `last`, whose own is null; all are owned.
 pub(crate) struct SkbBatch {
-    #[pin]
-    list: kernel::types::Opaque<bindings::list_head>,
-    len: usize,
-    _pin: PhantomData<core::marker::PhantomPinned>,
+    first: *mut bindings::sk_buff,
+    last: *mut bindings::sk_buff,
 }
 
 impl SkbBatch {
     /// An empty batch.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            list <- kernel::types::Opaque::ffi_init(|l| {
-                // SAFETY: the memory is ours to initialise.
-                unsafe { bindings::nms_skb_list_init(l) }
-            }),
-            len: 0,
-            _pin: PhantomData,
-        })
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { first: core::ptr::null_mut(), last: core::ptr::null_mut() }
     }
 
-    /// Appends a packet.
+    /// Appends a packet. `registered`: its socket, which `demux` found, is a hooked one.
     #[inline]
-    pub(crate) fn push(self: Pin<&mut Self>, skb: Skb) {
-        // SAFETY: nothing is moved out of the pinned value.
-        let this = unsafe { self.get_unchecked_mut() };
-        this.len += 1;
-        // SAFETY: the list is initialised; the packet is in no list.
-        unsafe { bindings::nms_skb_list_add(this.list.get(), skb.into_raw().as_ptr()) };
+    pub(crate) fn push(&mut self, skb: Skb, registered: bool) {
+        let raw = skb.into_raw().as_ptr();
+        // SAFETY: both packets are ours. A packet's cb is free until it is in the stack.
+        unsafe {
+            (*raw).cb[0] = registered as _;
+            (*raw).__bindgen_anon_1.__bindgen_anon_1.next = core::ptr::null_mut();
+            if self.last.is_null() {
+                self.first = raw;
+            } else {
+                (*self.last).__bindgen_anon_1.__bindgen_anon_1.next = raw;
+            }
+        }
+        self.last = raw;
     }
 
-    /// Number of packets.
+    /// Hands all packets to the stack.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Hands all packets to the stack; BH must be off.
-    #[inline]
-    pub(crate) fn receive(self: Pin<&mut Self>, _bh: &super::bh::BhGuard) {
-        // SAFETY: nothing is moved out of the pinned value.
-        let this = unsafe { self.get_unchecked_mut() };
-        if this.len != 0 {
-            this.len = 0;
-            // SAFETY: the list holds complete packets; BH is off.
-            unsafe { bindings::nms_skb_list_receive(this.list.get()) };
+    pub(crate) fn receive(&mut self, _bh: &super::bh::BhGuard, _rcu: &kernel::sync::rcu::Guard) {
+        if !self.first.is_null() {
+            self.last = core::ptr::null_mut();
+            let first = core::mem::replace(&mut self.first, core::ptr::null_mut());
+            // SAFETY: a chain of complete packets; BH are off, RCU is held.
+            unsafe { bindings::nms_skb_receive(first) };
         }
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for SkbBatch {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for SkbBatch {
+    fn drop(&mut self) {
         // Packets left (a caller that returned early) go to the stack too: dropping would lose data.
-        let bh = super::bh::BhGuard::new();
-        self.receive(&bh);
+        self.receive(&super::bh::BhGuard::new(), &kernel::sync::rcu::read_lock());
     }
 }

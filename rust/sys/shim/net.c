@@ -64,14 +64,25 @@ void nms_timer_stop(struct nms_timer *t)
 
 #define NMS_RX_HEADROOM (NET_SKB_PAD + NET_IP_ALIGN)
 
-/* An empty packet whose linear part holds `size` bytes of kernel memory. BH must be off. */
+/*
+ * An empty packet whose linear part holds `size` bytes of kernel memory: a piece of a page, as NIC
+ * drivers use for small packets, because that costs less than a slab object. BH must be off.
+ */
 struct sk_buff *nms_skb_alloc_rx(unsigned int size)
 {
-	struct sk_buff *skb = __alloc_skb(size + NMS_RX_HEADROOM, GFP_ATOMIC | __GFP_NOWARN,
-					  SKB_ALLOC_NAPI, NUMA_NO_NODE);
+	unsigned int room = SKB_DATA_ALIGN(size + NMS_RX_HEADROOM) +
+			    SKB_DATA_ALIGN(sizeof(struct skb_shared_info));
+	struct sk_buff *skb;
+	void *data = napi_alloc_frag(room);
 
-	if (likely(skb))
-		skb_reserve(skb, NMS_RX_HEADROOM);
+	if (unlikely(!data))
+		return NULL;
+	skb = napi_build_skb(data, room);
+	if (unlikely(!skb)) {
+		skb_free_frag(data);
+		return NULL;
+	}
+	skb_reserve(skb, NMS_RX_HEADROOM);
 	return skb;
 }
 
@@ -129,22 +140,29 @@ struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6)
 	return sk;
 }
 
-/* Adds a packet to the end of a batch and hands the batch to the stack. */
-void nms_skb_list_init(struct list_head *list)
+/* Hands a chain of packets to the stack. RCU held, BH off. */
+void nms_skb_receive(struct sk_buff *first)
 {
-	INIT_LIST_HEAD(list);
+	struct sk_buff *skb, *next;
+
+	for (skb = first; skb; skb = next) {
+		next = skb->next;
+		skb->next = NULL;
+		if (skb->cb[0] && nms_short_receive(skb))
+			continue;
+		skb->cb[0] = 0;
+		netif_receive_skb(skb);
+	}
 }
 
-void nms_skb_list_add(struct list_head *list, struct sk_buff *skb)
+/* Part i; without a page if it is device memory. */
+void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag)
 {
-	list_add_tail(&skb->list, list);
-}
+	const skb_frag_t *f = &skb_shinfo(skb)->frags[i];
 
-void nms_skb_list_receive(struct list_head *list)
-{
-	rcu_read_lock();
-	netif_receive_skb_list(list);
-	rcu_read_unlock();
+	frag->page = skb_frag_page(f);
+	frag->offset = skb_frag_off(f);
+	frag->len = skb_frag_size(f);
 }
 
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info)
@@ -163,6 +181,10 @@ void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info)
 	info->l3_offset = skb_network_offset(skb);
 	info->header_len = shinfo->gso_size ? skb_tcp_all_headers(skb) : 0;
 	info->more = netdev_xmit_more();
+	if (shinfo->nr_frags == 1 && !shinfo->frag_list)
+		nms_skb_frag(skb, 0, &info->frag);
+	else
+		info->frag.page = NULL;
 }
 
 /* Puts an out-of-band VLAN tag into the frame. Frees the packet and returns NULL without memory. */
@@ -171,16 +193,6 @@ struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb)
 	if (likely(!skb_vlan_tag_present(skb)))
 		return skb;
 	return __vlan_hwaccel_push_inside(skb);
-}
-
-/* Part i; without a page if it is device memory. */
-void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag)
-{
-	const skb_frag_t *f = &skb_shinfo(skb)->frags[i];
-
-	frag->page = skb_frag_page(f);
-	frag->offset = skb_frag_off(f);
-	frag->len = skb_frag_size(f);
 }
 
 struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb)

@@ -20,7 +20,6 @@ struct nms_params nms_params = {
 	.priv_if_size = 1024,
 	.priv_ring_num = 4,
 	.priv_ring_size = 20480,
-	.txsync_retry = 2,
 };
 
 #define NMS_PARAM(name, mode, text)					\
@@ -41,7 +40,6 @@ NMS_PARAM(priv_if_size, 0644, "bytes of each");
 NMS_PARAM(priv_ring_num, 0644, "rings of a private pool, at least");
 NMS_PARAM(priv_ring_size, 0644, "bytes of each, at least");
 NMS_PARAM(no_timestamp, 0644, "1: no time stamp in receive rings");
-NMS_PARAM(txsync_retry, 0644, "rounds of a transmit sync that found no free slot");
 NMS_PARAM(verbose, 0644, "1: log registrations");
 NMS_PARAM(if_curr_num, 0444, "interfaces the global pool has now");
 NMS_PARAM(if_curr_size, 0444, "bytes of each");

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The short way of a registered socket's IPv4 segments to their NIC.
+ * The short way of IPv4 segments between a registered socket and its NIC.
  *
- * ip_queue_xmit() and dev_queue_xmit() spend most of their time finding out that the route is
- * cached, the neighbour known, and netfilter, tc, queueing discipline and packet taps have nothing
- * to say. This asks the same questions at once, from the same places, for each packet; any other
- * answer sends the packet, untouched, the long way. It is C because it consists of inlines.
+ * In both directions the stack spends much of its time finding out that the route is cached, the
+ * neighbour known, and netfilter, tc, queueing discipline and packet taps have nothing to say.
+ * This asks the same questions at once, from the same places, for each packet; any other answer
+ * sends the packet, untouched, the long way. It is C because it consists of inlines.
  */
 #include <linux/bpf-cgroup.h>
 #include <linux/if_arp.h>
@@ -18,6 +18,7 @@
 #include <net/route.h>
 #include <net/sch_generic.h>
 #include <net/tcp.h>
+#include <net/xfrm.h>
 
 #include "../shim.h"
 
@@ -156,6 +157,92 @@ static bool nms_shortcut(struct sock *sk, struct sk_buff *skb)
 	if (!sent)
 		dev_queue_xmit(skb);
 	return true;
+}
+
+/* Whether anything but TCP wants to see packets that come in at `dev`. */
+static bool nms_watched(const struct net *net, const struct net_device *dev)
+{
+	return dev_nit_active_rcu(dev) || rcu_access_pointer(dev->xdp_prog) ||
+	       rcu_access_pointer(dev->tcx_ingress) || rcu_access_pointer(dev->nf_hooks_ingress) ||
+	       rcu_access_pointer(net->nf.hooks_ipv4[NF_INET_PRE_ROUTING]) ||
+	       rcu_access_pointer(net->nf.hooks_ipv4[NF_INET_LOCAL_IN]);
+}
+
+/*
+ * Takes a packet that nms_skb_demux() has bound to its socket straight to TCP, as ip_rcv() and
+ * tcp_v4_rcv() would. False, packet untouched: it must go the long way. RCU held, BH off.
+ */
+bool nms_short_receive(struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	struct net *net = sock_net(sk);
+	struct net_device *dev = skb->dev;
+	const struct iphdr *ip = (const void *)skb->data;
+	const struct tcphdr *th = (const void *)(ip + 1);
+	const struct rtable *rt = skb_rtable(skb);
+	unsigned int len = ntohs(ip->tot_len);
+	int padding = skb->len - len;
+
+	if (skb->protocol != htons(ETH_P_IP) || !rt || rt->rt_type != RTN_LOCAL || ip->ihl != 5 ||
+	    padding < 0 || READ_ONCE(sk->sk_state) != TCP_ESTABLISHED ||
+	    READ_ONCE(inet_sk(sk)->min_ttl) || sock_flag(sk, SOCK_RCVTSTAMP) ||
+	    READ_ONCE(sk->sk_tsflags) || nms_watched(net, dev))
+		return false;
+#ifdef CONFIG_TCP_MD5SIG
+	if (rcu_access_pointer(tcp_sk(sk)->md5sig_info))
+		return false;
+#endif
+#ifdef CONFIG_TCP_AO
+	if (rcu_access_pointer(tcp_sk(sk)->ao_info))
+		return false;
+#endif
+	if (ip_fast_csum(ip, 5))
+		return false;
+	if (unlikely(padding) && pskb_trim_rcsum(skb, len))
+		return false;
+
+	bh_lock_sock_nested(sk);
+	if (sock_owned_by_user(sk) || sk->sk_state != TCP_ESTABLISHED)
+		goto long_way;
+	skb_reset_network_header(skb);
+	skb->transport_header = skb->network_header + sizeof(*ip);
+	__skb_pull(skb, sizeof(*ip));
+	skb->skb_iif = dev->ifindex;
+	if (skb_checksum_init(skb, IPPROTO_TCP, inet_compute_pseudo) ||
+	    !xfrm4_policy_check(sk, XFRM_POLICY_IN, skb) ||
+	    sk_filter_trim_cap(sk, skb, th->doff * 4)) {
+		/* Refused: the long way refuses too, and counts it. */
+		__skb_push(skb, sizeof(*ip));
+		goto long_way;
+	}
+	__IP_UPD_PO_STATS(net, IPSTATS_MIB_IN, len);
+	__IP_INC_STATS(net, IPSTATS_MIB_NOECTPKTS + (ip->tos & INET_ECN_MASK));
+	__IP_INC_STATS(net, IPSTATS_MIB_INDELIVERS);
+	__TCP_INC_STATS(net, TCP_MIB_INSEGS);
+	memset(&TCP_SKB_CB(skb)->header.h4, 0, sizeof(struct inet_skb_parm));
+	TCP_SKB_CB(skb)->header.h4.iif = dev->ifindex;
+	TCP_SKB_CB(skb)->seq = ntohl(th->seq);
+	TCP_SKB_CB(skb)->end_seq = TCP_SKB_CB(skb)->seq + th->syn + th->fin + skb->len - th->doff * 4;
+	TCP_SKB_CB(skb)->ack_seq = ntohl(th->ack_seq);
+	TCP_SKB_CB(skb)->tcp_flags = tcp_flags_ntohs(th);
+	TCP_SKB_CB(skb)->ip_dsfield = ipv4_get_dsfield(ip);
+	TCP_SKB_CB(skb)->sacked = 0;
+	TCP_SKB_CB(skb)->has_rxtstamp = false;
+	TCP_SKB_CB(skb)->tcp_tw_isn = 0;
+	/* The reference that the packet held is dropped below. */
+	skb->sk = NULL;
+	skb->destructor = NULL;
+	skb->dev = NULL;
+	sk_incoming_cpu_update(sk);
+	tcp_segs_in(tcp_sk(sk), skb);
+	sk->sk_backlog_rcv(sk, skb);
+	bh_unlock_sock(sk);
+	sock_put(sk);
+	return true;
+
+long_way:
+	bh_unlock_sock(sk);
+	return false;
 }
 
 static int nms_queue_xmit(struct sock *sk, struct sk_buff *skb, struct flowi *fl)
