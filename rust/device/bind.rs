@@ -62,7 +62,11 @@ impl Bound {
         nifp.write(&NetmapIf {
             ni_name: port.name.cut(),
             ni_version: NETMAP_API.into(),
-            ni_flags: if port.shape.private_mem { NI_PRIV_MEM } else { 0 },
+            ni_flags: if port.shape.private_mem {
+                NI_PRIV_MEM
+            } else {
+                0
+            },
             ni_tx_rings: layout.tx,
             ni_rx_rings: layout.rx,
             ni_bufs_head: head,
@@ -104,7 +108,10 @@ impl Bound {
 
     /// The ring that sockets given to this file go to.
     pub(super) fn socket_ring(&self) -> u16 {
-        self.rx.first().or(self.tx.first()).map_or(0, |ring| ring.id)
+        self.rx
+            .first()
+            .or(self.tx.first())
+            .map_or(0, |ring| ring.id)
     }
 
     /// Gives the rings and the extra buffers back. The registry's lock is held.

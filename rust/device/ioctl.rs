@@ -167,7 +167,11 @@ pub(super) fn port_info(
         };
         return Ok(());
     }
-    let kind = Kind::of(nr_name, 0, 0)?;
+    let any = NmreqRegister {
+        nr_mode: NR_REG_ALL_NIC,
+        ..NmreqRegister::ZERO
+    };
+    let kind = Kind::of(nr_name, &any)?;
     let (shape, id, memsize) = registry::look(&file.shared, &kind, req)?;
     req.nr_memsize = memsize;
     req.nr_mem_id = id;
@@ -219,7 +223,10 @@ fn socket(file: &Session, header: &NmreqHeader, fd: u32) -> Result {
     let fd = i32::try_from(fd).map_err(|_| EINVAL)?;
     if let Some(bound) = file.bound() {
         if bound.port.name.as_bytes() == member.full {
-            return bound.port.backend.fd_register(&bound.port, bound.socket_ring(), fd);
+            return bound
+                .port
+                .backend
+                .fd_register(&bound.port, bound.socket_ring(), fd);
         }
     }
     let net = Net::current()?;
@@ -230,4 +237,3 @@ fn socket(file: &Session, header: &NmreqHeader, fd: u32) -> Result {
     drop(rtnl);
     result
 }
-

@@ -12,11 +12,16 @@ use super::{
 use crate::{
     adapter::{self, Backend, Name, Port, Shape, Wish},
     nmcore::{
-        abi::{NmreqPortInfoGet, NmreqRegister, NETMAP_REQ_IFNAMSIZ},
+        abi::{
+            NmreqPortInfoGet, NmreqRegister, NETMAP_REQ_IFNAMSIZ, NR_REG_ALL_NIC, NR_REG_ONE_NIC,
+        },
         name::{self, Member, PortName}, //
     },
     stack,
-    sys::netns::{Net, Rtnl},
+    sys::{
+        netns::{Net, Rtnl},
+        params, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -92,20 +97,22 @@ pub(super) enum Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    /// Finds out what `nr_name` stands for.
+    /// Finds out what `nr_name` stands for in a registration like `req`.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` for kinds that this module does not have; those of `name::classify`.
-    pub(super) fn of(
-        nr_name: &'a [u8; NETMAP_REQ_IFNAMSIZ],
-        mode: u32,
-        flags: u64,
-    ) -> Result<Self> {
+    pub(super) fn of(nr_name: &'a [u8; NETMAP_REQ_IFNAMSIZ], req: &NmreqRegister) -> Result<Self> {
+        let (mode, flags, mem_id) = (req.nr_mode, req.nr_flags, req.nr_mem_id);
         match name::classify(nr_name, mode, flags).map_err(errno)? {
             PortName::Stack(member) => Ok(Self::Stack(member)),
             PortName::Netdev(name) => Ok(Self::Nic(name)),
             PortName::Empty => Err(ENXIO),
+            // Its memory has to be named.
+            PortName::Null(_) if mem_id == 0 => Err(EINVAL),
+            PortName::Pipe { .. } if !matches!(mode, NR_REG_ALL_NIC | NR_REG_ONE_NIC) => {
+                Err(EINVAL)
+            }
             _ => Err(EOPNOTSUPP),
         }
     }
@@ -131,6 +138,8 @@ impl<'a> Kind<'a> {
                 let name = core::str::from_utf8(member.full).map_err(|_| EINVAL)?;
                 stack::create(name, net, &Wish::of(req))
             }
+            // Generic rings would be for any NIC; there are only those of patched drivers.
+            Self::Nic(_) if params::admode() == 2 => Err(EOPNOTSUPP),
             Self::Nic(name) => {
                 let name = name::if_name(name).map_err(errno)?;
                 let name = CStr::from_bytes_until_nul(&name).map_err(|_| EINVAL)?;

@@ -44,7 +44,7 @@ impl Session {
         nr_name: &[u8; NETMAP_REQ_IFNAMSIZ],
         req: &mut NmreqRegister,
     ) -> Result {
-        let kind = Kind::of(nr_name, req.nr_mode, req.nr_flags)?;
+        let kind = Kind::of(nr_name, req)?;
         // Serialises registrations, of this file too.
         let rtnl = Rtnl::lock();
         if self.bound().is_some() {

@@ -54,8 +54,7 @@ pub(super) fn sync(port: &Port, ring: &Kring) -> Outcome {
     ring.mem.set_tail(state.cursor.sync_finalize());
     if ring.tx {
         ring.set_taken(state.cursor.hwcur());
-    } else if (state.cursor.ready() || ring.mem.flags() & NR_TIMESTAMP != 0)
-        && params::timestamps()
+    } else if (state.cursor.ready() || ring.mem.flags() & NR_TIMESTAMP != 0) && params::timestamps()
     {
         ring.mem.stamp(Instant::<RealTime>::now().as_nanos());
     }

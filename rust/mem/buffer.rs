@@ -349,12 +349,6 @@ impl BufCache {
         self.pool.words.step(idx, State::Held, State::NicRx)
     }
 
-    /// NicRx -> Held.
-    #[inline]
-    pub(crate) fn unpost(&mut self, idx: u32) -> bool {
-        self.pool.words.step(idx, State::NicRx, State::Held)
-    }
-
     /// Whether free buffers are short: better copy than lend.
     #[inline]
     pub(crate) fn low(&self) -> bool {

@@ -134,7 +134,10 @@ impl IfObject {
             return;
         };
         let entry = (index as usize).saturating_mul(8);
-        let at = self.base().saturating_add(NetmapIf::SIZE).saturating_add(entry);
+        let at = self
+            .base()
+            .saturating_add(NetmapIf::SIZE)
+            .saturating_add(entry);
         self.pool.ctl().write(at, &ofs.to_ne_bytes());
     }
 

@@ -198,15 +198,6 @@ impl Pool {
         Some((self.page(page)?, offset))
     }
 
-    /// The page that holds byte `at` of a buffer, and where in it.
-    #[inline]
-    pub(crate) fn buf_page_at(&self, idx: u32, at: u32) -> Option<(BorrowedPage<'_>, u32)> {
-        let (page, offset) = self.buf_pos(idx)?;
-        let at = offset.checked_add(at.min(self.buf_size()))?;
-        let page = page.checked_add(at / PAGE_SIZE as u32)?;
-        Some((self.page(page)?, at % PAGE_SIZE as u32))
-    }
-
     /// The buffer at an offset of a page, and the offset in that buffer. `None`: not our page.
     #[inline]
     pub(crate) fn buf_at(&self, page: BorrowedPage<'_>, offset: u32) -> Option<(u32, u32)> {
@@ -252,19 +243,6 @@ impl Pool {
         match self.within(idx, offset, data.len()) {
             Some((page, at)) => self.bufs.copy_out(page, at, data),
             None => false,
-        }
-    }
-
-    /// Copies `len` bytes at `from` of one buffer to `to` of another; `false` if they are not
-    /// inside, or the buffers are the same.
-    pub(crate) fn copy_within(&self, idx: u32, from: u32, other: u32, to: u32, len: u32) -> bool {
-        if idx == other {
-            return false;
-        }
-        let len = len as usize;
-        match (self.within(idx, from, len), self.within(other, to, len)) {
-            (Some(from), Some(to)) => self.bufs.copy_within(from, to, len),
-            _ => false,
         }
     }
 
