@@ -106,6 +106,8 @@ pub(crate) trait TxRing {
     /// Writes the descriptor that announces `offload` to `i`, if one is needed before the frame's
     /// data. False: nothing was written.
     fn prepare(&mut self, i: u32, offload: &Offload) -> bool;
+    /// Whether a piece of that many bytes takes just one descriptor; else the next two tell more.
+    fn simple(&self, len: u32, offload: &Offload) -> bool;
     /// Most bytes that a descriptor may hold: (of a frame's first one, of the others).
     fn limits(&self, offload: &Offload) -> (u32, u32);
     /// Bytes that the last descriptor of a frame must be split by, or 0: errata.
@@ -205,6 +207,10 @@ impl TxRing for HwTx {
     #[inline]
     fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
         each!(self, r => r.prepare(i, offload))
+    }
+    #[inline]
+    fn simple(&self, len: u32, offload: &Offload) -> bool {
+        each!(self, r => r.simple(len, offload))
     }
     #[inline]
     fn limits(&self, offload: &Offload) -> (u32, u32) {

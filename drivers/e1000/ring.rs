@@ -214,6 +214,10 @@ impl hw::TxRing for TxRing {
     }
 
     #[inline]
+    fn simple(&self, len: u32, offload: &Offload) -> bool {
+        len <= TX_FIRST_MAX && !self.after_tso && !matches!(offload, Offload::Tso { .. })
+    }
+
     fn limits(&self, offload: &Offload) -> (u32, u32) {
         match *offload {
             // The hardware reserves room for four segments per descriptor.
@@ -225,7 +229,6 @@ impl hw::TxRing for TxRing {
         }
     }
 
-    #[inline]
     fn tail_split(&mut self, offload: &Offload) -> u32 {
         if matches!(offload, Offload::Tso { .. }) {
             self.after_tso = true;

@@ -305,36 +305,26 @@ impl TxQueue {
     /// hardware's limits.
     #[inline]
     fn push(&mut self, dma: u64, len: u32, last: bool, offload: &Offload) -> bool {
-        let room = self.room();
         let Some(run) = self.run.as_mut() else {
             return false;
         };
         let first = self.frame == self.next;
-        if first {
-            if room == 0 {
-                return false;
-            }
-            if run.hw.prepare(self.next, offload) {
-                self.next = wrap_next(self.next, self.count);
-            }
+        let mut next = wrap_next(self.next, self.count);
+        if next == self.clean {
+            return false;
         }
-        let (first_max, max) = run.hw.limits(offload);
-        let split = if last { run.hw.tail_split(offload) } else { 0 };
-        if len <= first_max && split == 0 {
+        if first && run.hw.prepare(self.next, offload) {
+            self.next = next;
+            next = wrap_next(next, self.count);
+        }
+        if run.hw.simple(len, offload) {
             // By far the most common case: one descriptor.
-            if room < 2 {
+            if next == self.clean {
                 return false;
             }
             run.hw.push(self.next, dma, len, last, offload);
-            self.next = wrap_next(self.next, self.count);
-        } else if !self.push_split(
-            dma,
-            len,
-            last,
-            offload,
-            split,
-            (if first { first_max } else { max }, max),
-        ) {
+            self.next = next;
+        } else if !self.push_split(dma, len, last, offload, first) {
             return false;
         }
         self.frame_len += len;
@@ -351,17 +341,23 @@ impl TxQueue {
         mut len: u32,
         last: bool,
         offload: &Offload,
-        split: u32,
-        (mut limit, max): (u32, u32),
+        first: bool,
     ) -> bool {
+        let Some((limits, split)) = self.run.as_mut().map(|run| {
+            let split = if last { run.hw.tail_split(offload) } else { 0 };
+            (run.hw.limits(offload), split)
+        }) else {
+            return false;
+        };
         let split = if len > 2 * split { split } else { 0 };
+        let mut limit = if first { limits.0 } else { limits.1 };
         while len > 0 {
             if self.room() == 0 {
                 return false;
             }
             let mut n = len.min(limit);
-            if n == len {
-                n -= split * u32::from(len > split);
+            if n == len && n > split {
+                n -= split;
             }
             let end = n == len;
             if let Some(run) = self.run.as_mut() {
@@ -370,7 +366,7 @@ impl TxQueue {
             self.next = wrap_next(self.next, self.count);
             dma += u64::from(n);
             len -= n;
-            limit = max;
+            limit = limits.1;
         }
         true
     }
