@@ -26,7 +26,8 @@ help: ## this list
 	@echo "COUNT=1      make demo: count guest instructions per request too"
 
 .PHONY: demo
-demo: vm-modules env-apps ## phttpd on plain sockets and on a stack port, measured in a virtual machine
+demo: vm-modules fetch ## phttpd on plain sockets and on a stack port, measured in a virtual machine
+	@$(ENV) cargo build -p phttpd --release --offline --locked --quiet
 	@count=; if [ -n "$(COUNT)" ]; then count="--count $$($(ENV) --net scripts/counter)"; fi; \
 	$(ENV) python3 tests/bench/demo.py $$count
 
