@@ -184,6 +184,7 @@ unsafe extern "C" fn notify(dev: *mut bindings::net_device, event: c_ulong) {
     };
     if let Some(watcher) = watcher {
         // Not dropped: the notification's caller unlocks.
+        // SAFETY: the shim passes on only events that come with rtnl held.
         let rtnl = unsafe { Rtnl::assume() };
         watcher.event(event, &rtnl);
     }
