@@ -42,7 +42,9 @@ struct nmreq_pst_fd_reg {
  * and the payload must not be altered until the peer has acknowledged it. */
 #define NS_PST_KEEP	0x0100
 /* tx, set by the kernel in a slot it gives back: not sent, the socket's queue
- * is full. buf_idx, len and ptr are as they were; NR_PST_UNSENT is set too. */
+ * is full. buf_idx, len and ptr are as they were; NR_PST_UNSENT is set too.
+ * Look at all slots sent by this sync, from the head of the sync before up to
+ * head; the last one is at tail already, yet left alone until the next sync. */
 #define NS_PST_UNSENT	0x0200
 /* rx, len == doff: a socket that had NS_PST_UNSENT takes data again. */
 #define NS_PST_WRITABLE	0x0400

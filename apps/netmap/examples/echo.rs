@@ -36,8 +36,7 @@ fn main() -> std::io::Result<()> {
             return Err(std::io::Error::other("the port is gone"));
         }
         let (rx, tx) = port.rings();
-        let mut unsent = tx[0].unsent();
-        while let Some(slot) = unsent.next() {
+        for slot in tx[0].unsent() {
             sockets.remove(&slot.fd());
         }
         for slot in rx[0].received() {

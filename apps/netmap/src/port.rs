@@ -250,8 +250,8 @@ impl Port {
         self.extra.len()
     }
 
-    fn publish(&self) {
-        self.tx.iter().for_each(TxRing::publish);
+    fn publish(&mut self) {
+        self.tx.iter_mut().for_each(TxRing::publish);
         self.rx.iter().for_each(RxRing::publish);
     }
 

@@ -337,8 +337,7 @@ impl Connections<'_> {
 
     /// Slots that came back unsent: their sockets are full.
     fn take_back(&mut self, tx: &mut TxRing) {
-        let mut slots = tx.unsent();
-        while let Some(slot) = slots.next() {
+        for slot in tx.unsent() {
             let Some(peer) = self.peers.get(slot.fd()) else {
                 continue;
             };

@@ -249,17 +249,24 @@ pub struct TxRing {
     /// As many of the one as of the other.
     kept: Box<[bool]>,
     spare: Vec<ExtraBuf>,
-    /// Where slots given back by the last syncs start, if some are unsent.
+    /// The head told to the kernel with the last sync, and the one before.
+    published: u32,
+    before: u32,
+    /// The first slot that may have come back unsent.
     unsent: Option<u32>,
 }
 
 impl TxRing {
     pub(crate) fn new(mem: RingMem, tag: MemoryTag) -> TxRing {
         let kept = vec![false; mem.num_slots() as usize].into_boxed_slice();
+        let ring = Ring::new(mem, tag);
+        let head = ring.head;
         TxRing {
-            ring: Ring::new(mem, tag),
+            ring,
             kept,
             spare: Vec::new(),
+            published: head,
+            before: head,
             unsent: None,
         }
     }
@@ -269,18 +276,20 @@ impl TxRing {
     }
 
     /// Before a sync: tell the kernel how far we are.
-    pub(crate) fn publish(&self) {
+    pub(crate) fn publish(&mut self) {
+        self.before = self.published;
+        self.published = self.ring.head;
         self.ring.mem.set_head(self.ring.head);
     }
 
     /// After a sync: see how far the kernel got.
     pub(crate) fn refresh(&mut self) {
-        let before = self.ring.tail;
         self.ring.refresh();
+        self.published = self.ring.head;
         let flags = self.ring.mem.flags();
         if flags & NR_PST_UNSENT != 0 {
             self.ring.mem.set_flags(flags & !NR_PST_UNSENT);
-            self.unsent.get_or_insert(before);
+            self.unsent.get_or_insert(self.before);
         }
     }
 
@@ -327,13 +336,21 @@ impl TxRing {
         Some(TxSlot { tx: self, slot })
     }
 
-    /// Stack ports: slots that came back unsent because the queue of their
-    /// socket was full. To be called after every sync and before
-    /// [`TxRing::reserve`]; a slot that is sent anew is no longer found here.
+    /// Stack ports: slots that were sent but not taken, because the queue of
+    /// their socket was full. To be called after every sync and before
+    /// [`TxRing::reserve`].
+    ///
+    /// They are among those sent since the sync before. The last of them is
+    /// where tail is: by netmap's rules the kernel's, but a stack port does not
+    /// touch it before the next sync.
     pub fn unsent(&mut self) -> Unsent<'_> {
-        let tail = self.ring.tail;
-        let at = self.unsent.take().unwrap_or(tail);
-        Unsent { tx: self, at, tail }
+        let end = self.ring.head;
+        let at = self.unsent.take().unwrap_or(end);
+        Unsent {
+            mem: &self.ring.mem,
+            at,
+            end,
+        }
     }
 }
 
@@ -451,26 +468,26 @@ impl TxSlot<'_> {
     }
 }
 
-/// Iterator over unsent slots, see [`TxRing::unsent`].
+/// Unsent slots, see [`TxRing::unsent`].
 pub struct Unsent<'a> {
-    tx: &'a mut TxRing,
+    mem: &'a RingMem,
     at: u32,
-    tail: u32,
+    end: u32,
 }
 
-impl Unsent<'_> {
-    /// The next unsent slot. (Not an [`Iterator`]: a slot borrows the ring.)
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<UnsentSlot<'_>> {
-        let mem = &self.tx.ring.mem;
-        while self.at != self.tail {
+impl<'a> Iterator for Unsent<'a> {
+    type Item = UnsentSlot<'a>;
+
+    fn next(&mut self) -> Option<UnsentSlot<'a>> {
+        while self.at != self.end {
             let index = self.at;
-            self.at = next(index, mem.num_slots());
-            let mut slot = mem.slot(index);
+            self.at = next(index, self.mem.num_slots());
+            let slot = self.mem.slot(index);
             if slot.flags & NS_PST_UNSENT != 0 {
-                slot.flags &= !NS_PST_UNSENT;
-                mem.set_slot(index, slot);
-                return Some(UnsentSlot { mem, slot });
+                return Some(UnsentSlot {
+                    mem: self.mem,
+                    slot,
+                });
             }
         }
         None
@@ -493,8 +510,8 @@ impl UnsentSlot<'_> {
     pub fn payload(&self) -> &[u8] {
         let start = (self.slot.ptr & self.mem.offset_mask()) as usize;
         let doff = usize::from(Ptr(self.slot.ptr).doff());
-        // SAFETY: the slot was given back, so it and its buffer are ours until
-        // it is reserved again, which the borrow of the ring forbids.
+        // SAFETY: the slot was refused, so its buffer is ours until the slot is
+        // reserved again or synced, which the borrow of the ring forbids.
         let buf = unsafe { self.mem.buffer(self.slot.buf_idx) };
         buf.get(start + doff..start + usize::from(self.slot.len))
             .unwrap_or(&[])

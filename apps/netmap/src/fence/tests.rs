@@ -259,30 +259,48 @@ fn a_shared_buffer_is_never_lent_to_write() {
 }
 
 #[test]
-fn unsent_slots_are_found_once_where_the_kernel_returned_them() {
+fn unsent_slots_are_found_once_even_at_tail() {
     let m = Memory::new(3);
     let mut tx = TxRing::new(m.mem(), MemoryTag::new());
-    for fd in [4, 5, 6] {
-        let mut slot = tx.reserve().unwrap();
-        slot.room()[0] = b'0' + fd as u8;
-        slot.send_to(fd, 1);
-    }
-    assert!(tx.unsent().next().is_none());
-    tx.publish();
-    let back = NetmapSlot {
-        flags: NS_PST_UNSENT,
-        ..m.slot(1)
+    let sync = |tx: &mut TxRing, refused: &[u32]| {
+        tx.publish();
+        for &i in refused {
+            m.set(
+                i,
+                NetmapSlot {
+                    flags: NS_PST_UNSENT,
+                    ..m.slot(i)
+                },
+            );
+        }
+        let flags = if refused.is_empty() { 0 } else { NR_PST_UNSENT };
+        m.field(offset_of!(NetmapRing, flags), flags | NR_TIMESTAMP);
+        // The kernel took all and keeps the last one, as always.
+        let head = m.mem().head().unwrap();
+        m.field(offset_of!(NetmapRing, tail), (head + SLOTS - 1) % SLOTS);
+        tx.refresh();
+        assert_eq!(m.mem().flags(), NR_TIMESTAMP);
+        tx.unsent()
+            .map(|s| (s.fd(), s.payload().to_vec()))
+            .collect::<Vec<_>>()
     };
-    m.set(1, back);
-    m.field(offset_of!(NetmapRing, flags), NR_PST_UNSENT | NR_TIMESTAMP);
-    m.field(offset_of!(NetmapRing, tail), 2);
-    tx.refresh();
-    assert_eq!(m.mem().flags(), NR_TIMESTAMP);
-    let mut unsent = tx.unsent();
-    let slot = unsent.next().unwrap();
-    assert_eq!((slot.fd(), slot.payload()), (5, &b"5"[..]));
-    assert!(unsent.next().is_none());
-    assert!(tx.unsent().next().is_none());
+    let send = |tx: &mut TxRing, fd: u8| {
+        let mut slot = tx.reserve().unwrap();
+        slot.room()[0] = fd;
+        slot.send_to(fd.into(), 1);
+    };
+    assert_eq!(sync(&mut tx, &[]), []);
+    for fd in [4, 5, 6] {
+        send(&mut tx, fd);
+    }
+    assert_eq!(sync(&mut tx, &[1, 2]), [(5, vec![5]), (6, vec![6])]);
+    assert_eq!(tx.unsent().count(), 0);
+    // A slot refused long ago is not found again.
+    send(&mut tx, 7);
+    assert_eq!(sync(&mut tx, &[3]), [(7, vec![7])]);
+    assert_eq!(sync(&mut tx, &[]), []);
+    send(&mut tx, 8);
+    assert_eq!(sync(&mut tx, &[]), []);
 }
 
 #[test]
