@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+"""/dev/netmap: requests, parameters, memory, and processes that misuse what they have mapped."""
+
+import re
+import time
+
+PARAMETERS = "/sys/module/netmap/parameters"
+DEFAULTS = {
+    "admode": 0, "buf_num": 163840, "buf_size": 2048, "if_num": 100, "if_size": 1024, "ring_num": 200,
+    "ring_size": 36864, "priv_buf_num": 4098, "priv_buf_size": 2048, "priv_if_num": 2, "priv_if_size": 1024,
+    "priv_ring_num": 4, "priv_ring_size": 20480, "no_timestamp": 0, "verbose": 0,
+}
+READ_ONLY = [f"{pool}_curr_{what}" for pool in ("if", "ring", "buf") for what in ("num", "size")]
+
+
+def pools(vm):
+    """Number and size of the buffers of each pool."""
+    listing = vm.run("cat /sys/kernel/debug/netmap/pools").out
+    return [(int(num), int(size)) for num, size in re.findall(r"buffers (\d+) of (\d+) bytes", listing)]
+
+
+def hold(vm, port, seconds=60):
+    """A process that has the port open."""
+    process = vm.spawn(f"exec nmhostile -d {seconds} {port}")
+    end = time.monotonic() + 10
+    while not pools(vm):
+        assert time.monotonic() < end, process.output()
+        time.sleep(0.1)
+    return process
+
+
+def test_every_request_gets_its_answer(vm):
+    result = vm.run("api-errno", check=False, timeout=120)
+    assert result.rc == 0, result.out
+
+
+def test_parameters_have_the_known_values_and_modes(vm):
+    for name, value in DEFAULTS.items():
+        assert vm.run(f"cat {PARAMETERS}/{name}; stat -c %a {PARAMETERS}/{name}").out.split() == [str(value), "644"]
+    for name in READ_ONLY:
+        assert vm.run(f"cat {PARAMETERS}/{name}; stat -c %a {PARAMETERS}/{name}").out.split() == ["0", "444"]
+
+
+def test_private_pool_parameters_hold_for_the_next_port(vm):
+    vm.run(f"echo 6000 >{PARAMETERS}/priv_buf_num")
+    try:
+        process = hold(vm, "pst:7")
+        assert pools(vm)[0] == (6000, 2048)
+        process.kill(9)
+        process.wait()
+    finally:
+        vm.run(f"echo 4098 >{PARAMETERS}/priv_buf_num")
+    assert pools(vm) == []
+
+
+def test_module_stays_while_a_port_is_open(vm):
+    process = hold(vm, "pst:7")
+    assert vm.run("rmmod netmap", check=False).rc != 0
+    process.kill(9)
+    process.wait()
+    vm.run("rmmod netmap && modprobe netmap")
+
+
+def test_a_process_that_overwrites_its_port_harms_nobody(vm):
+    for seed in range(5):
+        vm.run(f"nmhostile -d 2 -s {seed} pst:7", check=False, timeout=30)
+    assert pools(vm) == []
+
+
+def test_a_killed_process_leaves_nothing(vm):
+    free = []
+    for _ in range(10):
+        process = hold(vm, "pst:7")
+        process.kill(9)
+        process.wait()
+        assert pools(vm) == []
+        free.append(int(vm.run("grep MemFree /proc/meminfo").out.split()[1]))
+    assert min(free[5:]) > free[4] - 4096, free
