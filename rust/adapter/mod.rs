@@ -17,7 +17,8 @@ use crate::{
     mem::Pool,
     nmcore::{
         abi::NmreqRegister,
-        request::RingCounts, //
+        request::RingCounts,
+        Errno, //
     },
     sys::netns::{
         Net,
@@ -299,7 +300,7 @@ pub(crate) trait Backend: Send + Sync {
     ///
     /// `EOPNOTSUPP` if the port takes no sockets.
     fn fd_register(&self, _port: &Port, _ring: u16, _fd: i32) -> Result {
-        Err(EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.into())
     }
 
     /// Attaches NIC `nic` and tells its index. rtnl is held.
@@ -314,7 +315,7 @@ pub(crate) trait Backend: Send + Sync {
         _reg: &NmreqRegister,
         _rtnl: &Rtnl,
     ) -> Result<u32> {
-        Err(EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.into())
     }
 
     /// Detaches it and tells the index it had. rtnl is held.
@@ -323,7 +324,7 @@ pub(crate) trait Backend: Send + Sync {
     ///
     /// `EOPNOTSUPP` if the port takes no NICs.
     fn detach(&self, _port: &Arc<Port>, _nic: &CStr, _rtnl: &Rtnl) -> Result<u32> {
-        Err(EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.into())
     }
 
     /// Lines for the operator's file, each ending with a line feed.

@@ -4,7 +4,6 @@
 
 #![deny(unsafe_code)]
 
-use super::errno;
 use crate::{
     adapter::{kring::Kring, Port},
     mem::{object::IfObject, BufCache},
@@ -46,7 +45,7 @@ impl Bound {
     ///
     /// `EINVAL` for rings that are not there, `EBUSY` if somebody wants one alone, `ENOMEM`.
     pub(super) fn new(port: &Arc<Port>, req: &NmreqRegister) -> Result<Self> {
-        let sel = request::select_rings(req, &port.shape.counts()).map_err(errno)?;
+        let sel = request::select_rings(req, &port.shape.counts())?;
         let mut tx = KVec::new();
         let mut rx = KVec::new();
         collect(&mut tx, &port.tx, sel.tx)?;

@@ -6,7 +6,6 @@
 #![deny(unsafe_code)]
 
 use super::{
-    errno,
     legacy,
     registry::{self, Kind},
     session::Session,
@@ -42,7 +41,7 @@ pub(super) fn ioctl(file: &Session, cmd: u32, arg: u64) -> Result<isize> {
         NIOCGINFO => legacy::info(file, arg)?,
         // Bridges are configured by it, and there are none.
         NIOCCONFIG => return Err(EINVAL),
-        _ => return Err(EOPNOTSUPP),
+        _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     Ok(0)
 }
@@ -55,14 +54,14 @@ fn control(file: &Session, arg: u64) -> Result {
     let mut raw = [0; NmreqHeader::SIZE];
     user::read(arg, &mut raw)?;
     let header = NmreqHeader::from_bytes(&raw).ok_or(EINVAL)?;
-    let kind = request::check_header(&header).map_err(errno)?;
+    let kind = request::check_header(&header)?;
     let mut body = [0; MAX_BODY];
     let body = body.get_mut(..kind.body_size as usize).ok_or(EINVAL)?;
     user::read(header.nr_body, body)?;
     let mut options = OptionSet::new(kind.body_size);
     let result = read_options(&mut options, header.nr_options).and_then(|()| {
         // No request uses options yet: one that has any fails before it changes something.
-        options.finish().map_err(errno)?;
+        options.finish()?;
         run(file, &header, kind, body)
     });
     for option in options.entries() {
@@ -86,7 +85,7 @@ fn read_options(options: &mut OptionSet, first: u64) -> Result {
                 if err == PushError::Duplicate {
                     write_status(at, Errno::EINVAL.0.unsigned_abs())?;
                 }
-                return Err(errno(err.errno()));
+                return Err(err.errno().into());
             }
         }
         at = option.nro_next;
@@ -130,7 +129,7 @@ fn run(file: &Session, header: &NmreqHeader, kind: &RequestType, body: &mut [u8]
             let req = NmreqPstFdReg::from_bytes(body).ok_or(EINVAL)?;
             socket(file, header, req.nr_fd)?;
         }
-        _ => return Err(EOPNOTSUPP),
+        _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     Ok(())
 }
@@ -148,7 +147,7 @@ fn unsupported(header: &NmreqHeader, kind: &RequestType) -> Error {
         // Needs an option that names the memory.
         NETMAP_REQ_CSB_ENABLE => EINVAL,
         NETMAP_REQ_POOLS_INFO_GET if header.nr_name.first() == Some(&0) => ENXIO,
-        _ => EOPNOTSUPP,
+        _ => Errno::EOPNOTSUPP.into(),
     }
 }
 
@@ -186,13 +185,13 @@ pub(super) fn port_info(
 
 /// PST_ATTACH (with how the NIC is opened) and PST_DETACH.
 fn nic(file: &Session, header: &NmreqHeader, attach: Option<&NmreqRegister>) -> Result<u32> {
-    let PortName::Stack(member) = name::classify(&header.nr_name, 0, 0).map_err(errno)? else {
+    let PortName::Stack(member) = name::classify(&header.nr_name, 0, 0)? else {
         return Err(EINVAL);
     };
     if let Some(reg) = attach {
-        request::check_attach(reg).map_err(errno)?;
+        request::check_attach(reg)?;
     }
-    let nic = name::if_name(member.member).map_err(errno)?;
+    let nic = name::if_name(member.member)?;
     let nic = CStr::from_bytes_until_nul(&nic).map_err(|_| EINVAL)?;
     let net = Net::current()?;
     // Held over the call: the port cannot close meanwhile.
@@ -217,7 +216,7 @@ fn nic(file: &Session, header: &NmreqHeader, attach: Option<&NmreqRegister>) -> 
 
 /// PST_FD_REG: the socket goes to the ring of this file if it is the port's, else to ring 0.
 fn socket(file: &Session, header: &NmreqHeader, fd: u32) -> Result {
-    let PortName::Stack(member) = name::classify(&header.nr_name, 0, 0).map_err(errno)? else {
+    let PortName::Stack(member) = name::classify(&header.nr_name, 0, 0)? else {
         return Err(ENXIO);
     };
     let fd = i32::try_from(fd).map_err(|_| EINVAL)?;

@@ -9,7 +9,10 @@ use super::{
     session::Session,
     user, //
 };
-use crate::nmcore::abi::*;
+use crate::nmcore::{
+    abi::*,
+    Errno, //
+};
 use kernel::prelude::*;
 
 const HW_RING: u16 = 0x4000;
@@ -75,7 +78,7 @@ fn mode(req: &Nmreq) -> u32 {
 pub(super) fn register(file: &Session, arg: u64) -> Result {
     let mut old = read(arg)?;
     if old.nr_cmd != 0 {
-        return Err(EOPNOTSUPP);
+        return Err(Errno::EOPNOTSUPP.into());
     }
     let mut flags = u64::from(old.nr_flags & !MODE_MASK);
     if old.nr_ringid & NO_TX_POLL != 0 {
@@ -120,7 +123,7 @@ pub(super) fn register(file: &Session, arg: u64) -> Result {
 pub(super) fn info(file: &Session, arg: u64) -> Result {
     let mut old = read(arg)?;
     if old.nr_cmd != 0 {
-        return Err(EOPNOTSUPP);
+        return Err(Errno::EOPNOTSUPP.into());
     }
     let mut req = NmreqPortInfoGet {
         nr_mem_id: old.nr_arg2,

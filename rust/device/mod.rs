@@ -25,10 +25,7 @@ mod show;
 mod sync;
 mod user;
 
-use crate::{
-    nmcore::Errno,
-    sys::cdev::Registration, //
-};
+use crate::sys::cdev::Registration;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -69,9 +66,4 @@ pub(crate) fn init(module: &'static ThisModule) -> Result<Device> {
         _show: show::Files::new(shared)?,
         _registration: registration,
     })
-}
-
-/// An error of the pure logic as one of the kernel.
-fn errno(err: Errno) -> Error {
-    Error::from_errno(err.0.saturating_neg())
 }

@@ -4,7 +4,6 @@
 
 #![deny(unsafe_code)]
 
-use super::errno;
 use crate::{
     adapter::Shape,
     mem::Pool,
@@ -53,7 +52,7 @@ impl Pools {
         }
         let pool = match id {
             Some(GLOBAL) => {
-                let geometry = Geometry::kernel(&params::global_pool()).map_err(errno)?;
+                let geometry = Geometry::kernel(&params::global_pool())?;
                 Pool::new(geometry, GLOBAL)?
             }
             Some(_) => return Err(EINVAL),
@@ -94,7 +93,7 @@ impl Pools {
         if id != GLOBAL {
             return Err(EINVAL);
         }
-        let geometry = Geometry::kernel(&params::global_pool()).map_err(errno)?;
+        let geometry = Geometry::kernel(&params::global_pool())?;
         Ok((id, geometry.memsize))
     }
 
@@ -149,5 +148,5 @@ fn private(shape: &Shape, req: &NmreqRegister) -> Result<Geometry> {
         rx_slots: shape.rx_slots,
         spare_bufs: shape.spare_bufs.saturating_add(extra),
     };
-    Geometry::kernel(&params::private_pool().for_port(&need)).map_err(errno)
+    Ok(Geometry::kernel(&params::private_pool().for_port(&need))?)
 }

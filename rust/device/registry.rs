@@ -6,7 +6,6 @@
 
 use super::{
     bind::Bound,
-    errno,
     Shared, //
 };
 use crate::{
@@ -15,7 +14,8 @@ use crate::{
         abi::{
             NmreqPortInfoGet, NmreqRegister, NETMAP_REQ_IFNAMSIZ, NR_REG_ALL_NIC, NR_REG_ONE_NIC,
         },
-        name::{self, Member, PortName}, //
+        name::{self, Member, PortName},
+        Errno, //
     },
     stack,
     sys::{
@@ -104,7 +104,7 @@ impl<'a> Kind<'a> {
     /// `EOPNOTSUPP` for kinds that this module does not have; those of `name::classify`.
     pub(super) fn of(nr_name: &'a [u8; NETMAP_REQ_IFNAMSIZ], req: &NmreqRegister) -> Result<Self> {
         let (mode, flags, mem_id) = (req.nr_mode, req.nr_flags, req.nr_mem_id);
-        match name::classify(nr_name, mode, flags).map_err(errno)? {
+        match name::classify(nr_name, mode, flags)? {
             PortName::Stack(member) => Ok(Self::Stack(member)),
             PortName::Netdev(name) => Ok(Self::Nic(name)),
             PortName::Empty => Err(ENXIO),
@@ -113,7 +113,7 @@ impl<'a> Kind<'a> {
             PortName::Pipe { .. } if !matches!(mode, NR_REG_ALL_NIC | NR_REG_ONE_NIC) => {
                 Err(EINVAL)
             }
-            _ => Err(EOPNOTSUPP),
+            _ => Err(Errno::EOPNOTSUPP.into()),
         }
     }
 
@@ -139,9 +139,9 @@ impl<'a> Kind<'a> {
                 stack::create(name, net, &Wish::of(req))
             }
             // Generic rings would be for any NIC; there are only those of patched drivers.
-            Self::Nic(_) if params::admode() == 2 => Err(EOPNOTSUPP),
+            Self::Nic(_) if params::admode() == 2 => Err(Errno::EOPNOTSUPP.into()),
             Self::Nic(name) => {
-                let name = name::if_name(name).map_err(errno)?;
+                let name = name::if_name(name)?;
                 let name = CStr::from_bytes_until_nul(&name).map_err(|_| EINVAL)?;
                 adapter::raw::create(name, net, &Wish::of(req), rtnl)
             }

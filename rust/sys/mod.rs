@@ -8,6 +8,7 @@ pub(crate) mod bh;
 pub(crate) mod bindings;
 pub(crate) mod cdev;
 pub(crate) mod dma;
+pub(crate) mod errno;
 pub(crate) mod netdev;
 pub(crate) mod netns;
 pub(crate) mod nicops;

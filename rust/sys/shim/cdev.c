@@ -14,7 +14,7 @@
 int nms_vma_setup(struct vm_area_struct *vma, unsigned long pages,
 		  const struct vm_operations_struct *ops)
 {
-	if (vma_is_cow_mapping(vma))
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
 		return -EINVAL;
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
