@@ -179,15 +179,24 @@ impl<'a> Tx<'a> {
         if run.bytes <= COPY_BREAK || self.st.cache.low() {
             return false;
         }
+        let mut short = false;
         for (slot, spare) in run.slots.iter().zip(spare.iter_mut()).take(run.n) {
             if slot.flags & NS_PST_KEEP == 0 {
                 match self.st.cache.get_held() {
                     Some(idx) => *spare = idx,
-                    None => return false,
+                    None => {
+                        short = true;
+                        break;
+                    }
                 }
             }
         }
-        true
+        if short {
+            for idx in spare.iter_mut().filter(|idx| **idx != 0) {
+                self.st.cache.put(core::mem::take(idx));
+            }
+        }
+        !short
     }
 
     /// The socket took less than all: the rest of its slots comes back until it has room.
@@ -228,8 +237,10 @@ impl<'a> Tx<'a> {
             }
             i = self.st.cursor.next(i);
         }
-        for &idx in spare.iter().filter(|&&idx| idx != 0) {
-            self.st.cache.put(idx);
+        if splice {
+            for &idx in spare.iter().filter(|&&idx| idx != 0) {
+                self.st.cache.put(idx);
+            }
         }
         // n is at most MAX_PARTS. What was taken is sent, so both ends of the kernel's part move.
         let n = run.n as u32;

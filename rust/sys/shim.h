@@ -116,6 +116,7 @@ struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb);
 unsigned int nms_skb_nr_frags(const struct sk_buff *skb);
 void *nms_frag_address(const struct nms_frag *frag);
 
+struct module *nms_this_module(void);
 struct sock *nms_sock_from_fd(int fd);
 void nms_sock_put(struct sock *sk);
 void nms_lock_sock(struct sock *sk);

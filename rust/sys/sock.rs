@@ -558,7 +558,8 @@ static ULP: Ulp = Ulp({
 });
 
 fn this_module() -> *mut bindings::module {
-    kernel::module::this_module::<crate::Netmap>().as_ptr().cast()
+    // SAFETY: no preconditions.
+    unsafe { bindings::nms_this_module() }
 }
 
 /// Copies of `tcp_prot` and `tcpv6_prot` with our `close` and `disconnect`.

@@ -2,6 +2,7 @@
 /* Sockets, packets and RCU: C wrappers of kernel inlines and bit fields, for Rust. */
 #include <linux/file.h>
 #include <linux/if_vlan.h>
+#include <linux/module.h>
 #include <linux/net.h>
 #include <linux/netdevice.h>
 #include <linux/rcupdate.h>
@@ -212,6 +213,11 @@ void *nms_frag_address(const struct nms_frag *frag)
 }
 
 /* Sockets */
+
+struct module *nms_this_module(void)
+{
+	return THIS_MODULE;
+}
 
 /* The socket of a descriptor of the calling process, with a reference, or an ERR_PTR. */
 struct sock *nms_sock_from_fd(int fd)

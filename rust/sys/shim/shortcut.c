@@ -92,7 +92,9 @@ static bool nms_shortcut(struct sock *sk, struct sk_buff *skb)
 	dev = dst_dev_rcu(dst);
 	if (rt->rt_type != RTN_UNICAST || dev->type != ARPHRD_ETHER ||
 	    (dev->features & need) != need || netif_is_l3_slave(dev) ||
-	    skb->len + sizeof(*iph) > dst4_mtu(dst) || skb_headroom(skb) < LL_RESERVED_SPACE(dev) + sizeof(*iph))
+	    /* TCP keeps this equal to the route's MTU before it cuts a segment. */
+	    skb->len + sizeof(*iph) > inet_csk(sk)->icsk_pmtu_cookie ||
+	    skb_headroom(skb) < LL_RESERVED_SPACE(dev) + sizeof(*iph))
 		return false;
 	if (rcu_access_pointer(net->nf.hooks_ipv4[NF_INET_LOCAL_OUT]))
 		return false;
