@@ -44,6 +44,9 @@ enum What {
         /// Frames per second; 0 for as many as possible
         #[arg(short, long, default_value_t = 0)]
         rate: u64,
+        /// Seconds to wait first: NICs take their link down when they change mode
+        #[arg(short, long, default_value_t = 4)]
+        wait: u64,
         /// Destination address
         #[arg(short, long, default_value = "ff:ff:ff:ff:ff:ff")]
         destination: String,
@@ -75,12 +78,14 @@ fn run(options: &Options) -> Outcome {
             count,
             length,
             rate,
+            wait,
             destination,
         } => {
             let to = address(destination).ok_or("bad address")?;
             if *length != 0 && !(SHORTEST..=1514).contains(length) {
                 return Err("length must be 0 or 60 to 1514".into());
             }
+            std::thread::sleep(Duration::from_secs(*wait));
             send(port, *count, *length, *rate, to)
         }
         What::Recv { count, idle, loss } => recv(port, *count, Duration::from_secs(*idle), *loss),
