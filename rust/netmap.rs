@@ -3,8 +3,8 @@
 //! netmap in the kernel: `/dev/netmap`, NICs in netmap mode, and stack ports.
 //!
 //! `device` is what an application calls, `adapter` what a port is, `stack` the ports that run the
-//! kernel's TCP, `drivers` the descriptor rings of NICs, `mem` the buffers, `nmcore` what needs no
-//! kernel at all, and `sys` the fence around everything unsafe.
+//! kernel's TCP, `drivers` the descriptor rings of NICs, `mem` the buffers, `pmem` those in a user's
+//! file, `nmcore` what needs no kernel at all, and `sys` the fence around everything unsafe.
 //!
 //! # Lock order
 //!
@@ -28,6 +28,8 @@ mod drivers;
 mod mem;
 #[path = "core/src/lib.rs"]
 mod nmcore;
+#[path = "../pmem/mod.rs"]
+mod pmem;
 #[path = "../stack/mod.rs"]
 mod stack;
 mod sys;

@@ -129,6 +129,10 @@ impl Nics {
             nic.detach(rtnl);
             return Err(e);
         }
+        // An interrupt may have come, and stayed off, before the ring knew the queue.
+        for q in 0..nic.num_rx() {
+            nic.schedule(q);
+        }
         if let Some(entry) = this.list.lock().get_mut(index) {
             *entry = Some(nic);
         }

@@ -50,6 +50,10 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
                 batch.push(skb, registered);
             }
         }
+        if rx.room() != 0 {
+            // The pool was short when these descriptors wanted buffers.
+            rx.fill();
+        }
         if n != 0 {
             rx.doorbell();
         }

@@ -9,8 +9,8 @@
 #![deny(unsafe_code)]
 
 use super::ring::Ring;
-use super::socket::{Socket, WANT_WRITE};
-use crate::adapter::kring::{Kring, KringState};
+use super::socket::{Socket, DEAD, WANT_WRITE};
+use crate::adapter::kring::{warn_slot, Kring, KringState};
 use crate::adapter::Port;
 use crate::mem::Pool;
 use crate::nmcore::abi::{
@@ -20,6 +20,7 @@ use crate::nmcore::slot::{tx_payload, SlotPtr};
 use crate::sys::bh::BhGuard;
 use crate::sys::sock::{Parts, MAX_PARTS};
 use kernel::prelude::*;
+use kernel::fmt;
 use kernel::sync::Arc;
 
 /// Bytes that a socket takes beyond its send buffer: the bounded queue of a slow peer.
@@ -113,6 +114,7 @@ impl<'a> Tx<'a> {
         let page = port.pool.buf_page(slot.buf_idx);
         let (Some(payload), Some((page, offset))) = (payload, page) else {
             // Back to the application as it is; the ring stops here.
+            warn_slot(i, fmt!("data outside its buffer, or no socket"));
             self.st.give_slot(&self.kring.mem, i, slot.buf_idx, slot);
             return Err(EINVAL);
         };
@@ -158,7 +160,14 @@ impl<'a> Tx<'a> {
             Some(_) if bytes == 0 => Some(0),
             Some(socket) if socket.has(WANT_WRITE) => None,
             Some(socket) => {
-                match socket.sock.lock().send(&mut run.parts, bytes, splice, ROOM) {
+                let mut sock = socket.sock.lock();
+                // Once closed it must not be touched: its struct socket is gone.
+                let sent = if socket.has(DEAD) {
+                    Ok(bytes)
+                } else {
+                    sock.send(&mut run.parts, bytes, splice, ROOM)
+                };
+                match sent {
                     Ok(n) => Some(n),
                     Err(e) if e == EAGAIN => None,
                     Err(_) => Some(bytes),

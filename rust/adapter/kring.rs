@@ -27,7 +27,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::{
-    new_mutex,
+    fmt, new_mutex,
     prelude::*,
     sync::{Arc, Mutex}, //
 };
@@ -317,7 +317,8 @@ impl KringState {
         let slot = mem.slot(i);
         let recorded = self.bufs.get(i as usize).copied().unwrap_or(0);
         let good = self.cache.pool().owned(recorded, self.owner);
-        warn_refused(slot.buf_idx, i);
+        let idx = slot.buf_idx;
+        warn_slot(i, fmt!("buffer {idx} is not the application's"));
         mem.set_slot(
             i,
             &Slot {
@@ -361,12 +362,13 @@ impl Drop for KringState {
     }
 }
 
-/// Logs a refused buffer, a few times per boot at most: a process must not fill the log.
-fn warn_refused(idx: u32, slot: u32) {
+/// Logs a refused slot, a few times per boot at most: a process must not fill the log.
+#[cold]
+pub(crate) fn warn_slot(slot: u32, why: fmt::Arguments<'_>) {
     static LEFT: AtomicU32 = AtomicU32::new(10);
     let left = LEFT.load(Ordering::Relaxed);
     if left > 0 {
         LEFT.store(left - 1, Ordering::Relaxed);
-        pr_warn!("slot {slot}: buffer {idx} is not the application's\n");
+        pr_warn!("slot {slot}: {why}\n");
     }
 }

@@ -20,7 +20,8 @@ use crate::{
         request::{self, RequestType, MAX_BODY},
         Errno, //
     },
-    sys::netns::{Net, Rtnl},
+    pmem,
+    sys::netns::{Net, Rtnl}, //
 };
 use kernel::{
     prelude::*,
@@ -61,6 +62,7 @@ fn control(file: &Session, arg: u64) -> Result {
     let mut options = OptionSet::new(kind.body_size);
     let result = read_options(&mut options, header.nr_options).and_then(|()| {
         // No request uses options yet: one that has any fails before it changes something.
+        pmem::refuse(&mut options)?;
         options.finish()?;
         run(file, &header, kind, body)
     });
