@@ -10,6 +10,7 @@ use super::{input, output};
 use crate::adapter::nic::{Nic, Upper};
 use crate::adapter::Port;
 use crate::nmcore::abi::{NmreqRegister, NR_REG_ALL_NIC, NR_REG_NIC_SW};
+use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
 use crate::sys::netdev::NetDev;
 use crate::sys::netns::Rtnl;
@@ -30,7 +31,7 @@ pub(super) fn register(rings: &[Arc<Ring>], ring: &Arc<Ring>, fd: i32) -> Result
         return Err(EINVAL);
     }
     let sock = Sock::from_fd(fd).map_err(|e| {
-        if e == EPROTONOSUPPORT || e == ENOMEM {
+        if e == Errno::EPROTONOSUPPORT.into() || e == ENOMEM {
             e
         } else {
             EINVAL

@@ -15,6 +15,7 @@
 use super::queue::{Running, RxQueue, TxQueue, TxSpace};
 use crate::drivers::hw::Driver as Chip;
 use crate::mem::Pool;
+use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
 use crate::sys::dma::{DmaDevice, PoolMap};
 pub(crate) use crate::sys::netdev::Notifier;
@@ -100,7 +101,7 @@ impl Nic {
         upper: Arc<dyn Upper>,
         rtnl: &Rtnl,
     ) -> Result<Arc<Self>> {
-        let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(EOPNOTSUPP)?;
+        let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(Errno::EOPNOTSUPP)?;
         let driver = Driver::of(&dev, rtnl)?;
         let sizes = chip.rx_buf_sizes().iter();
         let rx_buf_size = sizes

@@ -17,6 +17,7 @@ use super::queue::{RxQueue, TxQueue};
 use super::{Backend, Port, Shape, Wish};
 use crate::drivers::hw::Driver as Chip;
 use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT};
+use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
 use crate::sys::netdev::{Event, NetDev, Rtnl};
 use crate::sys::netns::Net;
@@ -40,7 +41,7 @@ const ETHERNET: u32 = 14;
 /// `ENXIO`: no such device. `EOPNOTSUPP`: its driver is not patched, or the chip cannot.
 pub(crate) fn create(name: &CStr, net: &Net, want: &Wish, rtnl: &Rtnl) -> Result<Arc<dyn Backend>> {
     let dev = NetDev::by_name(net, name, rtnl).ok_or(ENXIO)?;
-    let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(EOPNOTSUPP)?;
+    let chip = Chip::by_name(dev.driver_name(rtnl)).ok_or(Errno::EOPNOTSUPP)?;
     let driver = Driver::of(&dev, rtnl)?;
     let shape = Shape {
         tx_rings: u16::try_from(driver.num_tx)?,

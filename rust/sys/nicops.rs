@@ -6,6 +6,7 @@ use super::bindings;
 use super::dma::DmaDevice;
 use super::netdev::{NetDev, Rtnl};
 use super::skb::Skb;
+use crate::nmcore::Errno;
 use core::ptr::NonNull;
 use core::sync::atomic::{fence, Ordering};
 use kernel::ffi::{c_int, c_uint, c_void};
@@ -165,7 +166,7 @@ impl Driver {
     pub(crate) fn of(dev: &NetDev, _rtnl: &Rtnl) -> Result<Self> {
         // SAFETY: valid device, rtnl held.
         let table = unsafe { bindings::nms_nic_driver_get(dev.as_ptr()) };
-        let table = NonNull::new(table.cast_mut()).ok_or(EOPNOTSUPP)?;
+        let table = NonNull::new(table.cast_mut()).ok_or(Errno::EOPNOTSUPP)?;
         let put = ScopedPut(dev);
         // SAFETY: the driver's constant, kept by the reference just taken.
         let driver = unsafe { table.as_ref() };
@@ -174,8 +175,8 @@ impl Driver {
             .info
             .filter(|_| driver.version == bindings::NM_NIC_VERSION);
         // SAFETY: valid device, rtnl held.
-        kernel::error::to_result(unsafe { query.ok_or(EOPNOTSUPP)?(dev.as_ptr(), &mut info) })?;
-        let dma = NonNull::new(info.dma_dev).ok_or(EOPNOTSUPP)?;
+        kernel::error::to_result(unsafe { query.ok_or(Errno::EOPNOTSUPP)?(dev.as_ptr(), &mut info) })?;
+        let dma = NonNull::new(info.dma_dev).ok_or(Errno::EOPNOTSUPP)?;
         core::mem::forget(put);
         Ok(Self {
             dev: dev.clone(),
@@ -210,7 +211,7 @@ impl Driver {
         _rtnl: &Rtnl,
     ) -> Result<Mode<T>> {
         // SAFETY: kept by our reference.
-        let set_mode = unsafe { self.table.as_ref() }.set_mode.ok_or(EOPNOTSUPP)?;
+        let set_mode = unsafe { self.table.as_ref() }.set_mode.ok_or(Errno::EOPNOTSUPP)?;
         let mode = Mode {
             cookie: KBox::new(
                 Cookie {

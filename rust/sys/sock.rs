@@ -11,6 +11,7 @@
 
 use super::bindings;
 use super::page::BorrowedPage;
+use crate::nmcore::Errno;
 use core::cell::UnsafeCell;
 use kernel::ffi::{c_int, c_long, c_void};
 use core::marker::PhantomData;
@@ -324,7 +325,7 @@ impl LockedSock<'_> {
     pub(crate) fn hook<T: Upcalls>(&mut self, object: Arc<T>) -> Result {
         let sk = self.as_ptr();
         if !self.0.connected() {
-            return Err(ENOTCONN);
+            return Err(Errno::ENOTCONN.into());
         }
         // SAFETY: the socket is valid and locked, so are its fields; the callbacks are replaced
         // under the callback lock, as every user of them does.
@@ -333,7 +334,7 @@ impl LockedSock<'_> {
                 return Err(EBUSY);
             }
             if !bindings::nms_sock_ulp(sk).is_null() || !bindings::nms_sock_plain_tcp(sk) {
-                return Err(EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.into());
             }
             let prot = proto_for::<T>((*sk).__sk_common.skc_prot)?;
             if !bindings::try_module_get(this_module()) {
@@ -343,7 +344,7 @@ impl LockedSock<'_> {
             if !bindings::nms_sock_user_data(sk).is_null() {
                 bindings::nms_callbacks_unlock(sk);
                 bindings::module_put(this_module());
-                return Err(EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.into());
             }
             let inner = &mut *object.hook().0.get();
             inner.owner = Arc::as_ptr(&object).cast();
@@ -610,7 +611,7 @@ unsafe fn proto_for<T: Upcalls>(orig: *mut bindings::proto) -> Result<*mut bindi
             return Ok(ours);
         }
     }
-    Err(EOPNOTSUPP)
+    Err(Errno::EOPNOTSUPP.into())
 }
 
 /// Whether `copy` was made from `orig`.
