@@ -4,8 +4,24 @@
 //! the bytes are cut, the answers are the same.
 
 use crate::chunked::{Chunked, Piece};
-use crate::request::{Action, Framing, Request, MAX_HEAD};
+use crate::request::{Action, Framing, Parser, Request, MAX_HEAD};
 use crate::site::{Out, Site, Status};
+
+/// What the connections of a thread have in common.
+pub struct Shared<'a> {
+    site: &'a Site,
+    parser: Parser,
+}
+
+impl<'a> Shared<'a> {
+    /// For connections to this site.
+    pub fn new(site: &'a Site) -> Shared<'a> {
+        Shared {
+            site,
+            parser: Parser::new(),
+        }
+    }
+}
 
 /// One connection.
 pub struct Connection {
@@ -68,7 +84,9 @@ impl Connection {
     /// Take input, put out answers. Returns how much of the input was taken;
     /// if not all, `out` is full, and the rest is to be fed when it no longer
     /// is. To be called without input, too, when `out` is no longer full.
-    pub fn feed(&mut self, site: &Site, input: &[u8], out: &mut impl Out) -> usize {
+    #[inline]
+    pub fn feed(&mut self, shared: &mut Shared<'_>, input: &[u8], out: &mut impl Out) -> usize {
+        let site = shared.site;
         let mut taken = 0;
         loop {
             let rest = &input[taken..];
@@ -82,16 +100,18 @@ impl Connection {
                     self.state = if *keep { State::Head } else { State::Closing };
                 }
                 _ if rest.is_empty() || out.full() => return taken,
-                State::Head => taken += self.take_head(site, rest, out),
+                State::Head => taken += self.take_head(shared, rest, out),
                 State::Body { .. } => taken += self.take_body(site, rest, out),
             }
         }
     }
 
     /// Input in [`State::Head`]; not empty.
-    fn take_head(&mut self, site: &Site, input: &[u8], out: &mut impl Out) -> usize {
+    #[inline]
+    fn take_head(&mut self, shared: &mut Shared<'_>, input: &[u8], out: &mut impl Out) -> usize {
+        let site = shared.site;
         if self.head.is_empty() {
-            return match Request::parse(input) {
+            return match shared.parser.parse(input) {
                 Ok(Some(request)) => {
                     let len = request.len;
                     self.begin(site, request, out);

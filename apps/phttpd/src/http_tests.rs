@@ -26,6 +26,7 @@ impl Out for Trickle {
 /// Feed `input` in pieces of the given sizes (repeated), with an output that
 /// fills up after `limit` bytes and is emptied whenever nothing goes on.
 fn serve(site: &Site, input: &[u8], sizes: &[usize], limit: usize) -> (Vec<u8>, bool) {
+    let mut shared = Shared::new(site);
     let mut connection = Connection::new();
     let mut out = Trickle {
         all: Vec::new(),
@@ -36,7 +37,7 @@ fn serve(site: &Site, input: &[u8], sizes: &[usize], limit: usize) -> (Vec<u8>, 
     for size in sizes.iter().cycle() {
         let end = (at + size).min(input.len());
         while at < end {
-            at += connection.feed(site, &input[at..end], &mut out);
+            at += connection.feed(&mut shared, &input[at..end], &mut out);
             assert!(
                 at == end || out.full(),
                 "input is left only when the output is full"
@@ -50,7 +51,7 @@ fn serve(site: &Site, input: &[u8], sizes: &[usize], limit: usize) -> (Vec<u8>, 
     for _ in 0..10_000 {
         let before = out.all.len();
         out.waiting = 0;
-        connection.feed(site, &[], &mut out);
+        connection.feed(&mut shared, &[], &mut out);
         if out.all.len() == before {
             break;
         }

@@ -12,7 +12,7 @@ use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use crate::http::Connection;
+use crate::http::{Connection, Shared};
 use crate::listen::{accept, Accepted};
 use crate::site::{Out, Site};
 use crate::table::{Lingering, Table};
@@ -44,7 +44,7 @@ enum Fate {
 
 /// One thread's server.
 pub struct Server<'a> {
-    site: &'a Site,
+    shared: Shared<'a>,
     listener: BorrowedFd<'a>,
     epoll: OwnedFd,
     peers: Table<Peer>,
@@ -61,7 +61,7 @@ impl<'a> Server<'a> {
         let data = EventData::new_u64(listener.as_raw_fd() as u64);
         epoll::add(&epoll, listener, data, EventFlags::IN)?;
         Ok(Server {
-            site,
+            shared: Shared::new(site),
             listener: listener.as_fd(),
             epoll,
             peers: Table::new(),
@@ -189,7 +189,7 @@ impl<'a> Server<'a> {
         };
         loop {
             self.out.clear();
-            let taken = peer.http.feed(self.site, input, &mut self.out);
+            let taken = peer.http.feed(&mut self.shared, input, &mut self.out);
             input = &input[taken..];
             if self.out.is_empty() {
                 break;

@@ -94,6 +94,46 @@ impl Request {
     }
 }
 
+/// Longest head that [`Parser`] remembers.
+const REMEMBERED: usize = 512;
+
+/// Parses heads, and remembers the last one: clients repeat themselves, and the
+/// same bytes mean the same request.
+pub struct Parser {
+    head: Vec<u8>,
+    request: Option<Request>,
+}
+
+impl Parser {
+    /// Knows nothing yet.
+    pub fn new() -> Parser {
+        Parser {
+            head: Vec::with_capacity(REMEMBERED),
+            request: None,
+        }
+    }
+
+    /// As [`Request::parse`].
+    #[inline]
+    pub fn parse(&mut self, input: &[u8]) -> Result<Option<Request>, Status> {
+        match self.request {
+            Some(request) if input.starts_with(&self.head) => Ok(Some(request)),
+            _ => self.parse_new(input),
+        }
+    }
+
+    #[cold]
+    fn parse_new(&mut self, input: &[u8]) -> Result<Option<Request>, Status> {
+        let parsed = Request::parse(input)?;
+        if let Some(request) = parsed.filter(|request| request.len <= REMEMBERED) {
+            self.head.clear();
+            self.head.extend_from_slice(&input[..request.len]);
+            self.request = Some(request);
+        }
+        Ok(parsed)
+    }
+}
+
 /// What a method does to a path.
 fn route(method: &str, target: &str) -> Action {
     let path = target.split('?').next().unwrap_or("");
@@ -268,6 +308,26 @@ mod tests {
         assert_eq!(refused("hello\r\n\r\n"), Status::BAD_REQUEST);
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(refused(old), Status::BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_remembered_head_means_the_same() {
+        let mut parser = Parser::new();
+        let heads = [
+            "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+        ];
+        for head in heads.iter().chain(&heads).flat_map(|head| [head, head]) {
+            for cut in [0, 1, head.len() - 1] {
+                assert_eq!(parser.parse(&head.as_bytes()[..cut]), Ok(None));
+            }
+            let followed = format!("{head}abc");
+            let expected = Request::parse(head.as_bytes());
+            assert_eq!(parser.parse(followed.as_bytes()), expected);
+            assert_eq!(parser.parse(head.as_bytes()), expected);
+        }
+        assert!(parser.parse(b"\0").is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use netmap::abi::{NS_PST_ERR, NS_PST_WRITABLE};
 use netmap::{Builder, Port, TxRing, Wait, Watch};
 use rustix::net::{sockopt, Shutdown};
 
-use crate::http::Connection;
+use crate::http::{Connection, Shared};
 use crate::listen::{accept, Accepted};
 use crate::options::Options;
 use crate::site::{Out, Site};
@@ -160,7 +160,7 @@ pub struct Server<'a> {
 /// Everything but the port, so that slots and connections can be borrowed at
 /// the same time.
 struct Connections<'a> {
-    site: &'a Site,
+    shared: Shared<'a>,
     peers: Table<Peer>,
     next_id: u64,
     /// Connections that can go on when the ring has room again.
@@ -174,7 +174,7 @@ impl<'a> Server<'a> {
     /// A server on a listening socket and the port's first ring pair.
     pub fn new(site: &'a Site, listener: &'a OwnedFd, port: Port) -> Server<'a> {
         let state = Connections {
-            site,
+            shared: Shared::new(site),
             peers: Table::new(),
             next_id: 0,
             waiting: Vec::new(),
@@ -257,6 +257,12 @@ impl<'a> Server<'a> {
     }
 }
 
+/// A connection that has not failed.
+#[inline]
+fn alive(peers: &mut Table<Peer>, fd: RawFd) -> Option<&mut Peer> {
+    peers.get(fd).filter(|peer| !peer.dead)
+}
+
 impl Connections<'_> {
     fn add(&mut self, socket: OwnedFd) {
         let fd = socket.as_raw_fd();
@@ -273,22 +279,16 @@ impl Connections<'_> {
         self.peers.insert(fd, peer);
     }
 
-    /// A connection that has not failed.
-    #[inline]
-    fn alive(&mut self, fd: RawFd) -> Option<&mut Peer> {
-        self.peers.get(fd).filter(|peer| !peer.dead)
-    }
-
     /// Payload of a connection.
     #[inline]
     fn input(&mut self, fd: RawFd, payload: &[u8], tx: &mut TxRing) {
-        let Some(peer) = self.peers.get(fd) else {
+        let Some(peer) = alive(&mut self.peers, fd) else {
             return;
         };
         match &mut peer.slow {
             None => {
                 let mut out = TxOut::new(tx, fd);
-                let taken = peer.http.feed(self.site, payload, &mut out);
+                let taken = peer.http.feed(&mut self.shared, payload, &mut out);
                 let full = out.full();
                 let unsent = out.finish();
                 if full {
@@ -314,7 +314,7 @@ impl Connections<'_> {
 
     /// A slot without payload.
     fn news(&mut self, fd: RawFd, flags: u16, tx: &mut TxRing) {
-        let Some(peer) = self.peers.get(fd) else {
+        let Some(peer) = alive(&mut self.peers, fd) else {
             return;
         };
         if flags & NS_PST_ERR != 0 {
@@ -338,7 +338,7 @@ impl Connections<'_> {
     /// Slots that came back unsent: their sockets are full.
     fn take_back(&mut self, tx: &mut TxRing) {
         for slot in tx.unsent() {
-            let Some(peer) = self.peers.get(slot.fd()) else {
+            let Some(peer) = alive(&mut self.peers, slot.fd()) else {
                 continue;
             };
             let slow = peer.slow.get_or_insert_with(Box::default);
@@ -362,7 +362,7 @@ impl Connections<'_> {
 
     /// Send what waits in a connection, then look at the input that waits.
     fn go_on(&mut self, fd: RawFd, tx: &mut TxRing) {
-        let Some(peer) = self.peers.get(fd) else {
+        let Some(peer) = alive(&mut self.peers, fd) else {
             return;
         };
         let Some(mut slow) = peer.slow.take() else {
@@ -378,7 +378,7 @@ impl Connections<'_> {
         let taken = if out.full() {
             0
         } else {
-            peer.http.feed(self.site, &slow.unread, &mut out)
+            peer.http.feed(&mut self.shared, &slow.unread, &mut out)
         };
         let full = out.full();
         slow.unsent = out.finish();
@@ -403,7 +403,7 @@ impl Connections<'_> {
 
     /// End a connection that has failed or misbehaves.
     fn abort(&mut self, fd: RawFd) {
-        if let Some(peer) = self.alive(fd) {
+        if let Some(peer) = alive(&mut self.peers, fd) {
             peer.dead = true;
             peer.slow = None;
             peer.ending = true;
