@@ -26,6 +26,8 @@ mod device;
 #[path = "../drivers/mod.rs"]
 mod drivers;
 mod mem;
+// What only programs use is dead code here.
+#[allow(dead_code)]
 #[path = "core/src/lib.rs"]
 mod nmcore;
 #[path = "../pmem/mod.rs"]

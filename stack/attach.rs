@@ -73,10 +73,10 @@ pub(super) struct Nics {
 
 impl Nics {
     pub(super) fn new() -> Result<Arc<Self>> {
-        Ok(Arc::pin_init(
+        Arc::pin_init(
             pin_init!(Self { rings: SetOnce::new(), list <- new_mutex!(KVec::new()) }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     pub(super) fn set_rings(&self, rings: &KVec<Arc<Ring>>) -> Result {
@@ -112,7 +112,11 @@ impl Nics {
         let dev = NetDev::by_name(&port.net, name, rtnl).ok_or(EINVAL)?;
         let index = {
             let mut list = this.list.lock();
-            if list.iter().flatten().any(|nic| nic.dev().as_ptr() == dev.as_ptr()) {
+            if list
+                .iter()
+                .flatten()
+                .any(|nic| nic.dev().as_ptr() == dev.as_ptr())
+            {
                 return Err(EBUSY);
             }
             match list.iter().position(Option::is_none) {
@@ -157,7 +161,10 @@ impl Nics {
             while let Some(queue) = queues.pop() {
                 let _ = bigger.push_within_capacity(queue);
             }
-            let _ = bigger.push_within_capacity(Queue { nic: nic.clone(), index: q });
+            let _ = bigger.push_within_capacity(Queue {
+                nic: nic.clone(),
+                index: q,
+            });
             core::mem::swap(&mut *queues, &mut bigger);
         }
         Ok(())
@@ -167,7 +174,9 @@ impl Nics {
     fn unserve(&self, nic: &Nic) {
         for ring in self.rings.as_ref().map_or(&[][..], |r| r.as_slice()) {
             let _bh = BhGuard::new();
-            ring.queues.lock().retain(|queue| !core::ptr::eq(&*queue.nic, nic));
+            ring.queues
+                .lock()
+                .retain(|queue| !core::ptr::eq(&*queue.nic, nic));
         }
     }
 
@@ -177,9 +186,15 @@ impl Nics {
             let mut list = self.list.lock();
             let index = list
                 .iter()
-                .position(|nic| nic.as_ref().is_some_and(|nic| trimmed(&nic.dev().name()) == name.to_bytes()))
+                .position(|nic| {
+                    nic.as_ref()
+                        .is_some_and(|nic| trimmed(&nic.dev().name()) == name.to_bytes())
+                })
                 .ok_or(ENXIO)?;
-            (index, list.get_mut(index).and_then(Option::take).ok_or(ENXIO)?)
+            (
+                index,
+                list.get_mut(index).and_then(Option::take).ok_or(ENXIO)?,
+            )
         };
         self.unserve(&nic);
         nic.detach(rtnl);
@@ -199,7 +214,11 @@ impl Nics {
         for (i, nic) in self.list.lock().iter().enumerate() {
             if let Some(nic) = nic {
                 let name = nic.dev().name();
-                w.write_fmt(fmt!("  nic {} {}\n", i + 1, BStr::from_bytes(trimmed(&name))))?;
+                w.write_fmt(fmt!(
+                    "  nic {} {}\n",
+                    i + 1,
+                    BStr::from_bytes(trimmed(&name))
+                ))?;
             }
         }
         Ok(())
@@ -237,9 +256,13 @@ impl Upper for Nics {
         self.unserve(nic);
         let left = {
             let mut list = self.list.lock();
-            list.iter_mut().find_map(|entry| entry.take_if(|n| core::ptr::eq(&**n, nic)))
+            list.iter_mut()
+                .find_map(|entry| entry.take_if(|n| core::ptr::eq(&**n, nic)))
         };
-        pr_info!("{}: has left its stack port\n", BStr::from_bytes(trimmed(&nic.dev().name())));
+        pr_info!(
+            "{}: has left its stack port\n",
+            BStr::from_bytes(trimmed(&nic.dev().name()))
+        );
         drop(left);
     }
 }

@@ -90,9 +90,12 @@ fn gather(skb: &Skb, info: &TxInfo, area: &mut [u8]) -> bool {
 
 /// Whether a part of a page is sent from where it is.
 fn in_place(pool: &Pool, part: &PagePart) -> Option<(u32, u32)> {
-    pool.buf_at(part.page(), part.offset()).filter(|&(_, start)| {
-        start.checked_add(part.len()).is_some_and(|end| end <= pool.buf_size())
-    })
+    pool.buf_at(part.page(), part.offset())
+        .filter(|&(_, start)| {
+            start
+                .checked_add(part.len())
+                .is_some_and(|end| end <= pool.buf_size())
+        })
 }
 
 /// Pieces that a packet is sent in.
@@ -105,7 +108,11 @@ fn pieces(pool: &Pool, skb: &Skb) -> u32 {
             bytes.len()
         }
         Piece::Page(part) => {
-            n += if in_place(pool, &part).is_some() { 1 } else { areas(part.len() as usize) };
+            n += if in_place(pool, &part).is_some() {
+                1
+            } else {
+                areas(part.len() as usize)
+            };
             part.len() as usize
         }
     });

@@ -159,7 +159,13 @@ impl Backend for StackPort {
         super::attach::register(self.rings(), self.ring(ring)?, fd)
     }
 
-    fn attach(&self, port: &Arc<Port>, nic: &CStr, reg: &NmreqRegister, rtnl: &Rtnl) -> Result<u32> {
+    fn attach(
+        &self,
+        port: &Arc<Port>,
+        nic: &CStr,
+        reg: &NmreqRegister,
+        rtnl: &Rtnl,
+    ) -> Result<u32> {
         Nics::attach(&self.nics, port, nic, reg, rtnl)
     }
 

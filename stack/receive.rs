@@ -10,9 +10,7 @@ use super::ring::Ring;
 use super::socket::{Socket, DEAD, ERR_TOLD, FIN_TOLD, WANT_WRITE};
 use crate::adapter::kring::{Kring, KringState};
 use crate::adapter::Port;
-use crate::nmcore::abi::{
-    Slot, NS_BUF_CHANGED, NS_PST_ERR, NS_PST_FIN, NS_PST_WRITABLE,
-};
+use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_PST_ERR, NS_PST_FIN, NS_PST_WRITABLE};
 use crate::nmcore::slot::{event_slot, rx_slot};
 use crate::sys::bh::BhGuard;
 use crate::sys::skb::Piece;
@@ -49,7 +47,13 @@ pub(super) fn release(kring: &Kring, st: &mut KringState, head: u32) -> Result {
 
 /// Fills slots from the sockets of the ready list, each socket's data in one run.
 pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState) {
-    let mut fill = Fill { port, kring, st, full: false, filled: 0 };
+    let mut fill = Fill {
+        port,
+        kring,
+        st,
+        full: false,
+        filled: 0,
+    };
     loop {
         let mut list = ring.take_ready();
         if list.is_empty() {
@@ -99,7 +103,10 @@ impl Fill<'_> {
             sock.read(&mut |piece| self.piece(fd, piece));
         }
         // Events come after the data, and only if all data found room.
-        if !self.full && socket.has(WANT_WRITE) && socket.sock.established() && socket.sock.writeable()
+        if !self.full
+            && socket.has(WANT_WRITE)
+            && socket.sock.established()
+            && socket.sock.writeable()
         {
             socket.clear(WANT_WRITE);
             if !self.event(fd, NS_PST_WRITABLE) {
@@ -129,7 +136,12 @@ impl Fill<'_> {
     /// Hands slot `i` with buffer `idx` to the application.
     #[inline]
     fn give(&mut self, i: u32, idx: u32, len: u16, ptr: u64, flags: u16) -> bool {
-        let slot = Slot { buf_idx: idx, len, flags, ptr };
+        let slot = Slot {
+            buf_idx: idx,
+            len,
+            flags,
+            ptr,
+        };
         if !self.st.give_slot(&self.kring.mem, i, idx, slot) {
             return false;
         }
@@ -162,8 +174,9 @@ impl Fill<'_> {
     fn piece(&mut self, fd: i32, piece: Piece<'_>) -> usize {
         if let Piece::Page(part) = &piece {
             if let Some((idx, start)) = self.port.pool.buf_at(part.page(), part.offset()) {
-                let inside =
-                    start.checked_add(part.len()).is_some_and(|e| e <= self.port.pool.buf_size());
+                let inside = start
+                    .checked_add(part.len())
+                    .is_some_and(|e| e <= self.port.pool.buf_size());
                 if let Some(slot) = rx_slot(fd, start, part.len()).filter(|_| inside) {
                     let Some(i) = self.next() else {
                         return 0;

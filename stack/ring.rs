@@ -14,8 +14,8 @@ use super::socket::Socket;
 use crate::adapter::kring::Kring;
 use crate::adapter::nic::Nic;
 use crate::sys::bh::{jiffies, BhGuard};
-use crate::sys::timer::{Tick, Timer};
 use crate::sys::ready::{ReadyList, Taken};
+use crate::sys::timer::{Tick, Timer};
 use core::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, ArcBorrow, Mutex, SpinLock};
@@ -63,7 +63,7 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(super) fn new(owner: u16, kring: Arc<Kring>) -> Result<Arc<Self>> {
-        Ok(Arc::pin_init(
+        Arc::pin_init(
             pin_init!(Self {
                 owner,
                 kring,
@@ -78,7 +78,7 @@ impl Ring {
                 timer <- Timer::new(),
             }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     /// Wakes who waits for the ring.
@@ -191,9 +191,7 @@ impl Ring {
 
     /// The port goes: all sockets are ordinary ones again. Process context.
     pub(super) fn release_all(&self) {
-        let table = {
-            core::mem::replace(&mut self.table.lock().0, KVVec::new())
-        };
+        let table = { core::mem::replace(&mut self.table.lock().0, KVVec::new()) };
         for socket in table.iter().flatten() {
             socket.release();
         }
@@ -258,7 +256,10 @@ impl Ring {
             if unmask {
                 queue.nic.irq_enable(queue.index, false);
             }
-            work |= queue.nic.rx(queue.index).is_some_and(|rx| rx.lock().pending());
+            work |= queue
+                .nic
+                .rx(queue.index)
+                .is_some_and(|rx| rx.lock().pending());
         }
         work
     }

@@ -47,7 +47,17 @@ impl Socket {
     pub(super) fn new(fd: i32, sock: Sock, ring: Arc<Ring>) -> Result<Arc<Self>> {
         let flags = AtomicU32::new(0);
         let (link, hook) = (Link::new(), Hook::new());
-        Ok(Arc::new(Self { link, flags, fd, sock, ring, hook }, GFP_KERNEL_ACCOUNT)?)
+        Ok(Arc::new(
+            Self {
+                link,
+                flags,
+                fd,
+                sock,
+                ring,
+                hook,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
     }
 
     /// Whether any of the flags is set.

@@ -13,14 +13,11 @@ use super::socket::{Socket, DEAD, WANT_WRITE};
 use crate::adapter::kring::{warn_slot, Kring, KringState};
 use crate::adapter::Port;
 use crate::mem::Pool;
-use crate::nmcore::abi::{
-    Slot, NR_PST_UNSENT, NS_BUF_CHANGED, NS_PST_KEEP, NS_PST_UNSENT,
-};
+use crate::nmcore::abi::{Slot, NR_PST_UNSENT, NS_BUF_CHANGED, NS_PST_KEEP, NS_PST_UNSENT};
 use crate::nmcore::slot::{tx_payload, SlotPtr};
 use crate::sys::bh::BhGuard;
 use crate::sys::sock::{Parts, MAX_PARTS};
 use kernel::prelude::*;
-use kernel::fmt;
 use kernel::sync::Arc;
 
 /// Bytes that a socket takes beyond its send buffer: the bounded queue of a slow peer.
@@ -53,7 +50,13 @@ pub(super) fn sync(
     if st.cursor.hwcur() == head {
         return Ok(());
     }
-    let mut tx = Tx { rings, port, kring, st, socket: None };
+    let mut tx = Tx {
+        rings,
+        port,
+        kring,
+        st,
+        socket: None,
+    };
     let mut run = Run {
         fd: -1,
         first: 0,
@@ -221,20 +224,38 @@ impl<'a> Tx<'a> {
     }
 
     /// Returns the slots of a run, of whose bytes the socket took `taken`.
-    fn give_back(&mut self, run: &Run<'_>, mut taken: usize, splice: bool, spare: &mut [u32; MAX_PARTS]) {
+    fn give_back(
+        &mut self,
+        run: &Run<'_>,
+        mut taken: usize,
+        splice: bool,
+        spare: &mut [u32; MAX_PARTS],
+    ) {
         let mut i = run.first;
         let all = taken >= run.bytes;
-        for ((slot, &len), spare) in
-            run.slots.iter().zip(run.lens.iter()).zip(spare.iter_mut()).take(run.n)
+        for ((slot, &len), spare) in run
+            .slots
+            .iter()
+            .zip(run.lens.iter())
+            .zip(spare.iter_mut())
+            .take(run.n)
         {
             let idx = slot.buf_idx;
             let len = len as usize;
-            let fresh = Slot { buf_idx: 0, len: 0, flags: 0, ptr: slot.ptr };
+            let fresh = Slot {
+                buf_idx: 0,
+                len: 0,
+                flags: 0,
+                ptr: slot.ptr,
+            };
             if all || taken >= len && taken != 0 {
                 taken = taken.saturating_sub(len);
                 if splice && *spare != 0 {
                     self.st.lend_slot(i);
-                    let changed = Slot { flags: NS_BUF_CHANGED, ..fresh };
+                    let changed = Slot {
+                        flags: NS_BUF_CHANGED,
+                        ..fresh
+                    };
                     self.st.give_slot(&self.kring.mem, i, *spare, changed);
                     *spare = 0;
                 } else {
@@ -270,14 +291,34 @@ impl<'a> Tx<'a> {
         let at = SlotPtr::unpack(slot.ptr);
         let start = u32::from(at.offset) + u32::from(at.doff);
         let rest = u32::from(slot.len).saturating_sub(u32::from(at.doff) + taken as u32);
-        let other = if *spare != 0 { Some(*spare) } else { self.st.cache.get_held() };
-        let moved = other.filter(|&new| move_bytes(&self.port.pool, (idx, start + taken as u32), (new, start), rest));
+        let other = if *spare != 0 {
+            Some(*spare)
+        } else {
+            self.st.cache.get_held()
+        };
+        let moved = other.filter(|&new| {
+            move_bytes(
+                &self.port.pool,
+                (idx, start + taken as u32),
+                (new, start),
+                rest,
+            )
+        });
         let Some(new) = moved else {
             // Nowhere to keep the rest: the connection cannot go on.
             if let Some(socket) = self.socket.as_ref() {
                 socket.sock.abort();
             }
-            self.st.give_slot(&self.kring.mem, i, idx, Slot { len: 0, flags: 0, ..slot });
+            self.st.give_slot(
+                &self.kring.mem,
+                i,
+                idx,
+                Slot {
+                    len: 0,
+                    flags: 0,
+                    ..slot
+                },
+            );
             return;
         };
         *spare = 0;
@@ -285,7 +326,11 @@ impl<'a> Tx<'a> {
             self.st.lend_slot(i);
         }
         let len = (u32::from(at.doff) + rest) as u16;
-        let moved = Slot { len, flags: flags | NS_BUF_CHANGED, ..slot };
+        let moved = Slot {
+            len,
+            flags: flags | NS_BUF_CHANGED,
+            ..slot
+        };
         self.st.give_slot(&self.kring.mem, i, new, moved);
     }
 }

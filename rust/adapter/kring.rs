@@ -27,7 +27,8 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::{
-    fmt, new_mutex,
+    fmt,
+    new_mutex,
     prelude::*,
     sync::{Arc, Mutex}, //
 };

@@ -175,7 +175,9 @@ impl Driver {
             .info
             .filter(|_| driver.version == bindings::NM_NIC_VERSION);
         // SAFETY: valid device, rtnl held.
-        kernel::error::to_result(unsafe { query.ok_or(Errno::EOPNOTSUPP)?(dev.as_ptr(), &mut info) })?;
+        kernel::error::to_result(unsafe {
+            query.ok_or(Errno::EOPNOTSUPP)?(dev.as_ptr(), &mut info)
+        })?;
         let dma = NonNull::new(info.dma_dev).ok_or(Errno::EOPNOTSUPP)?;
         core::mem::forget(put);
         Ok(Self {
@@ -211,7 +213,9 @@ impl Driver {
         _rtnl: &Rtnl,
     ) -> Result<Mode<T>> {
         // SAFETY: kept by our reference.
-        let set_mode = unsafe { self.table.as_ref() }.set_mode.ok_or(Errno::EOPNOTSUPP)?;
+        let set_mode = unsafe { self.table.as_ref() }
+            .set_mode
+            .ok_or(Errno::EOPNOTSUPP)?;
         let mode = Mode {
             cookie: KBox::new(
                 Cookie {

@@ -22,7 +22,10 @@ pub(crate) struct Link<T> {
 impl<T> Link<T> {
     /// In no list.
     pub(crate) fn new() -> Self {
-        Self { next: AtomicPtr::new(ptr::null_mut()), linked: AtomicBool::new(false) }
+        Self {
+            next: AtomicPtr::new(ptr::null_mut()),
+            linked: AtomicBool::new(false),
+        }
     }
 }
 
@@ -39,7 +42,9 @@ pub(crate) struct ReadyList<T: Linked> {
 impl<T: Linked> ReadyList<T> {
     /// An empty list.
     pub(crate) fn new() -> Self {
-        Self { head: AtomicPtr::new(ptr::null_mut()) }
+        Self {
+            head: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 
     /// Adds an object at the end, unless it is in a list. True if it was added.
@@ -55,7 +60,10 @@ impl<T: Linked> ReadyList<T> {
         loop {
             next.store(head, Ordering::Relaxed);
             // INVARIANT: as the type's.
-            match self.head.compare_exchange_weak(head, raw, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .head
+                .compare_exchange_weak(head, raw, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => head = now,
             }
@@ -105,7 +113,9 @@ unsafe impl<T: Linked> Send for Taken<T> {}
 impl<T: Linked> Taken<T> {
     /// Nothing.
     pub(crate) fn none() -> Self {
-        Self { first: ptr::null_mut() }
+        Self {
+            first: ptr::null_mut(),
+        }
     }
 
     /// Whether nothing is left.

@@ -11,7 +11,6 @@ use super::page::BorrowedPage;
 use crate::mem::pool::Pool;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use kernel::prelude::*;
 
 /// Bytes of headers that a received packet keeps in kernel memory: Ethernet, one VLAN tag, IPv6 and
 /// TCP with all options fit.
@@ -72,12 +71,17 @@ impl PagePart {
     /// The page may be one that a user writes at the same time: what is copied is then any mixture.
     pub(crate) fn copy_to(&self, skip: u32, len: u32, pool: &Pool, idx: u32, at: u32) -> bool {
         let fits = skip.checked_add(len).is_some_and(|end| end <= self.len)
-            && at.checked_add(len).is_some_and(|end| end <= pool.buf_size());
+            && at
+                .checked_add(len)
+                .is_some_and(|end| end <= pool.buf_size());
         let Some(to) = pool.raw(idx).filter(|_| fits) else {
             return false;
         };
-        let frag =
-            bindings::nms_frag { page: self.page.as_ptr(), offset: self.offset.wrapping_add(skip), len };
+        let frag = bindings::nms_frag {
+            page: self.page.as_ptr(),
+            offset: self.offset.wrapping_add(skip),
+            len,
+        };
         // SAFETY: both ranges were checked; pages of packets and of the pool are in the kernel's
         // direct map. The two may be the same memory if a packet was looped back: `copy` allows it.
         unsafe {
@@ -92,7 +96,11 @@ impl PagePart {
     pub(crate) fn copy_out(&self, skip: u32, to: &mut [u8]) -> usize {
         let n = to.len().min(self.len.saturating_sub(skip) as usize);
         let offset = self.offset.wrapping_add(skip);
-        let frag = bindings::nms_frag { page: self.page.as_ptr(), offset, len: n as u32 };
+        let frag = bindings::nms_frag {
+            page: self.page.as_ptr(),
+            offset,
+            len: n as u32,
+        };
         // SAFETY: as in `copy_to`; `to` is kernel memory of its own.
         unsafe {
             let from: *const u8 = bindings::nms_frag_address(&frag).cast();
@@ -141,7 +149,10 @@ impl Skb {
         // SAFETY: BH is off.
         let skb = NonNull::new(unsafe { bindings::nms_skb_alloc_rx(room as u32) })?;
         // INVARIANT: freshly allocated, with `room` bytes after its data pointer.
-        Some(RxBuilder { skb: Self(skb), room })
+        Some(RxBuilder {
+            skb: Self(skb),
+            room,
+        })
     }
 
     /// What the transmit path must know.
@@ -170,7 +181,11 @@ impl Skb {
     #[inline]
     pub(crate) fn only_part(&self, info: &TxInfo) -> Option<PagePart> {
         let page = NonNull::new(info.frag.page)?;
-        Some(PagePart { page, offset: info.frag.offset, len: info.frag.len })
+        Some(PagePart {
+            page,
+            offset: info.frag.offset,
+            len: info.frag.len,
+        })
     }
 
     /// Copies `to.len()` bytes from `offset` on. False if the packet is shorter.
@@ -197,7 +212,12 @@ impl Skb {
     /// Calls `f` for the parts of `len` bytes from `offset` on, in order, until it takes less than
     /// it is offered. `f` returns the bytes it took; so does the walk.
     #[inline]
-    pub(crate) fn walk<F: FnMut(Piece<'_>) -> usize>(&self, offset: usize, len: usize, f: &mut F) -> usize {
+    pub(crate) fn walk<F: FnMut(Piece<'_>) -> usize>(
+        &self,
+        offset: usize,
+        len: usize,
+        f: &mut F,
+    ) -> usize {
         // SAFETY: by the invariant.
         unsafe { walk(self.as_ptr(), offset, len, f) }
     }
@@ -244,7 +264,11 @@ pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> usize>(
         if left == 0 {
             return len;
         }
-        let mut frag = bindings::nms_frag { page: core::ptr::null_mut(), offset: 0, len: 0 };
+        let mut frag = bindings::nms_frag {
+            page: core::ptr::null_mut(),
+            offset: 0,
+            len: 0,
+        };
         // SAFETY: i is below nr_frags.
         unsafe { bindings::nms_skb_frag(skb, i, &mut frag) };
         // None: device memory, which the CPU cannot read.
@@ -255,8 +279,11 @@ pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> usize>(
         if offset < start + size {
             let skip = offset - start;
             let n = left.min(size - skip);
-            let part =
-                PagePart { page, offset: frag.offset + skip as u32, len: n as u32 };
+            let part = PagePart {
+                page,
+                offset: frag.offset + skip as u32,
+                len: n as u32,
+            };
             let taken = f(Piece::Page(part)).min(n);
             left -= taken;
             if taken < n {
@@ -270,8 +297,12 @@ pub(super) unsafe fn walk<F: FnMut(Piece<'_>) -> usize>(
     let mut child = unsafe { bindings::nms_skb_frag_list(skb) };
     while !child.is_null() && left > 0 {
         // SAFETY: as above.
-        let (size, next) =
-            unsafe { ((*child).len as usize, (*child).__bindgen_anon_1.__bindgen_anon_1.next) };
+        let (size, next) = unsafe {
+            (
+                (*child).len as usize,
+                (*child).__bindgen_anon_1.__bindgen_anon_1.next,
+            )
+        };
         if offset < start + size {
             let want = left.min(start + size - offset);
             // SAFETY: as above. The depth is one: lists of lists are not built by the stack.
@@ -340,7 +371,13 @@ impl RxHead {
 impl Skb {
     /// Adds payload as a reference to a part of a page. `truesize`: bytes of memory that it pins.
     #[inline]
-    pub(crate) fn add_page(&mut self, page: BorrowedPage<'_>, offset: u32, len: u32, truesize: u32) {
+    pub(crate) fn add_page(
+        &mut self,
+        page: BorrowedPage<'_>,
+        offset: u32,
+        len: u32,
+        truesize: u32,
+    ) {
         // SAFETY: both are valid; the packet takes a reference of the page. Packets made here have
         // one part, far fewer than MAX_SKB_FRAGS.
         unsafe { bindings::nms_skb_add_page(self.as_ptr(), page.as_ptr(), offset, len, truesize) };
@@ -350,7 +387,12 @@ impl Skb {
     /// demultiplexing does; the TCP header is `l4` bytes after the network header, both in the
     /// linear part. None: no established socket here.
     #[inline]
-    pub(crate) fn demux(&mut self, l4: usize, v6: bool, _rcu: &kernel::sync::rcu::Guard) -> Option<super::sock::Known<'_>> {
+    pub(crate) fn demux(
+        &mut self,
+        l4: usize,
+        v6: bool,
+        _rcu: &kernel::sync::rcu::Guard,
+    ) -> Option<super::sock::Known<'_>> {
         // SAFETY: by the invariant; RCU is held.
         let sk = unsafe { bindings::nms_skb_demux(self.as_ptr(), l4 as u32, v6) };
         // SAFETY: the packet holds a reference of the socket.
@@ -372,7 +414,10 @@ impl SkbBatch {
     /// An empty batch.
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { first: core::ptr::null_mut(), last: core::ptr::null_mut() }
+        Self {
+            first: core::ptr::null_mut(),
+            last: core::ptr::null_mut(),
+        }
     }
 
     /// Appends a packet. `registered`: its socket, which `demux` found, is a hooked one.
@@ -381,7 +426,7 @@ impl SkbBatch {
         let raw = skb.into_raw().as_ptr();
         // SAFETY: both packets are ours. A packet's cb is free until it is in the stack.
         unsafe {
-            (*raw).cb[0] = registered as _;
+            (*raw).cb[0] = registered.into();
             (*raw).__bindgen_anon_1.__bindgen_anon_1.next = core::ptr::null_mut();
             if self.last.is_null() {
                 self.first = raw;

@@ -13,11 +13,11 @@ use super::bindings;
 use super::page::BorrowedPage;
 use crate::nmcore::Errno;
 use core::cell::UnsafeCell;
-use kernel::ffi::{c_int, c_long, c_void};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use kernel::ffi::{c_int, c_long, c_void};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -34,8 +34,16 @@ pub(crate) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// None.
     pub(crate) fn new() -> Self {
-        let none = bindings::bio_vec { bv_page: core::ptr::null_mut(), bv_len: 0, bv_offset: 0 };
-        Self { parts: [none; MAX_PARTS], n: 0, _pages: PhantomData }
+        let none = bindings::bio_vec {
+            bv_page: core::ptr::null_mut(),
+            bv_len: 0,
+            bv_offset: 0,
+        };
+        Self {
+            parts: [none; MAX_PARTS],
+            n: 0,
+            _pages: PhantomData,
+        }
     }
 
     /// Forgets all parts.
@@ -49,7 +57,11 @@ impl<'a> Parts<'a> {
         let Some(part) = self.parts.get_mut(self.n) else {
             return false;
         };
-        *part = bindings::bio_vec { bv_page: page.as_ptr(), bv_len: len, bv_offset: offset };
+        *part = bindings::bio_vec {
+            bv_page: page.as_ptr(),
+            bv_len: len,
+            bv_offset: offset,
+        };
         self.n += 1;
         true
     }
@@ -197,7 +209,12 @@ impl Sock {
     pub(crate) fn connected(&self) -> bool {
         matches!(
             self.state(),
-            TCP_ESTABLISHED | TCP_SYN_SENT | TCP_SYN_RECV | TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_FIN_WAIT2
+            TCP_ESTABLISHED
+                | TCP_SYN_SENT
+                | TCP_SYN_RECV
+                | TCP_CLOSE_WAIT
+                | TCP_FIN_WAIT1
+                | TCP_FIN_WAIT2
         )
     }
 
@@ -218,7 +235,10 @@ impl<'a> Known<'a> {
     ///
     /// `sk` is a full TCP socket that lives for `'a`, and RCU is held.
     pub(super) unsafe fn new(sk: NonNull<bindings::sock>) -> Self {
-        Self { sk, _packet: PhantomData }
+        Self {
+            sk,
+            _packet: PhantomData,
+        }
     }
 
     /// The object of the hook, if the socket has one of type `T`.
@@ -273,7 +293,9 @@ impl LockedSock<'_> {
         let mut desc = bindings::read_descriptor_t {
             written: 0,
             count: 1,
-            arg: bindings::read_descriptor_t__bindgen_ty_1 { data: (f as *mut F).cast() },
+            arg: bindings::read_descriptor_t__bindgen_ty_1 {
+                data: core::ptr::from_mut(f).cast(),
+            },
             error: 0,
         };
         // SAFETY: the socket is locked; `actor::<F>` gets the pointer to `f`, which outlives the call.
@@ -286,7 +308,13 @@ impl LockedSock<'_> {
     ///
     /// EAGAIN: the queue is full (a `writable` upcall follows). EPIPE and others: not connected.
     #[inline]
-    pub(crate) fn send(&mut self, parts: &mut Parts<'_>, bytes: usize, splice: bool, room: u32) -> Result<usize> {
+    pub(crate) fn send(
+        &mut self,
+        parts: &mut Parts<'_>,
+        bytes: usize,
+        splice: bool,
+        room: u32,
+    ) -> Result<usize> {
         // SAFETY: the socket is locked; the parts refer to pages that the caller keeps.
         let n = unsafe {
             bindings::nms_sock_send(
@@ -414,7 +442,11 @@ unsafe fn unhook<T: Upcalls>(sk: *mut bindings::sock) -> Option<Arc<T>> {
     }
 }
 
-/// RCU callback: gives back the reference that `sk_user_data` held.
+/// Gives back the reference that `sk_user_data` held.
+///
+/// # Safety
+///
+/// RCU callback of a [`HookInner`] that [`unhook`] took off a socket.
 unsafe extern "C" fn release<T: Upcalls>(head: *mut bindings::callback_head) {
     // SAFETY: `head` is the `rcu` field, the first one, of a HookInner whose owner was set by `hook`.
     unsafe {
@@ -423,6 +455,9 @@ unsafe extern "C" fn release<T: Upcalls>(head: *mut bindings::callback_head) {
     }
 }
 
+/// # Safety
+///
+/// Called by tcp_read_sock() for [`LockedSock::read`].
 unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> usize>(
     desc: *mut bindings::read_descriptor_t,
     skb: *mut bindings::sk_buff,
@@ -443,6 +478,9 @@ unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> usize>(
     }
 }
 
+/// # Safety
+///
+/// A callback of a socket.
 unsafe extern "C" fn data_ready<T: Upcalls>(sk: *mut bindings::sock) {
     let _rcu = kernel::sync::rcu::read_lock();
     // SAFETY: RCU is held, the socket is valid in its own callback.
@@ -456,6 +494,9 @@ unsafe extern "C" fn data_ready<T: Upcalls>(sk: *mut bindings::sock) {
 /// on the socket itself go on working.
 macro_rules! upcall {
     ($name:ident, $saved:ident, $method:ident) => {
+        /// # Safety
+        ///
+        /// A callback of a socket.
         unsafe extern "C" fn $name<T: Upcalls>(sk: *mut bindings::sock) {
             let _rcu = kernel::sync::rcu::read_lock();
             // SAFETY: as in `data_ready`; `saved` is set before the object is reachable and never
@@ -479,6 +520,10 @@ upcall!(error_report, error_report, changed);
 static CLOSING: AtomicU32 = AtomicU32::new(0);
 
 /// The application closes the socket.
+///
+/// # Safety
+///
+/// An operation of the proto of a socket.
 unsafe extern "C" fn close<T: Upcalls>(sk: *mut bindings::sock, timeout: c_long) {
     CLOSING.fetch_add(1, Ordering::AcqRel);
     // SAFETY: the socket is valid and unlocked. After unhooking, its proto is the original one.
@@ -497,7 +542,11 @@ unsafe extern "C" fn close<T: Upcalls>(sk: *mut bindings::sock, timeout: c_long)
     CLOSING.fetch_sub(1, Ordering::AcqRel);
 }
 
-/// connect() with AF_UNSPEC, or shutdown() while connecting. The socket is locked.
+/// connect() with AF_UNSPEC, or shutdown() while connecting.
+///
+/// # Safety
+///
+/// An operation of the proto of a socket, which is locked.
 unsafe extern "C" fn disconnect<T: Upcalls>(sk: *mut bindings::sock, flags: c_int) -> c_int {
     // SAFETY: valid and locked; as in `close`.
     unsafe {
@@ -552,7 +601,7 @@ static ULP: Ulp = Ulp({
     let name = b"netmap";
     let mut i = 0;
     while i < name.len() {
-        ops.name[i] = name[i] as _;
+        ops.name[i] = name[i];
         i += 1;
     }
     ops
@@ -564,7 +613,10 @@ fn this_module() -> *mut bindings::module {
 }
 
 /// Copies of `tcp_prot` and `tcpv6_prot` with our `close` and `disconnect`.
-struct Protos([UnsafeCell<MaybeUninit<bindings::proto>>; 2], [AtomicPtr<bindings::proto>; 2]);
+struct Protos(
+    [UnsafeCell<MaybeUninit<bindings::proto>>; 2],
+    [AtomicPtr<bindings::proto>; 2],
+);
 // SAFETY: written once under PROTO_LOCK before the pointer is published.
 unsafe impl Sync for Protos {}
 
@@ -584,7 +636,6 @@ kernel::sync::global_lock! {
 ///
 /// `orig` is the proto of a plain TCP socket.
 unsafe fn proto_for<T: Upcalls>(orig: *mut bindings::proto) -> Result<*mut bindings::proto> {
-    // SAFETY: reads a flag of a valid proto: tcpv6_prot has larger objects than tcp_prot.
     for i in 0..2 {
         let ours = PROTOS.1[i].load(Ordering::Acquire);
         // SAFETY: published protos are initialised; `h` and the name identify the original.

@@ -43,9 +43,10 @@ impl<T: Tick> Timer<T> {
     /// Lets it fire for `owner`, which contains it, in `ticks`, if it is not running.
     #[inline]
     pub(crate) fn start(&self, owner: &Arc<T>, ticks: u64) {
-        self.owner.store(Arc::as_ptr(owner).cast_mut(), Ordering::Release);
+        self.owner
+            .store(Arc::as_ptr(owner).cast_mut(), Ordering::Release);
         // SAFETY: initialised; a stopped timer ignores the call.
-        unsafe { bindings::nms_timer_start(self.raw.get(), ticks as _) };
+        unsafe { bindings::nms_timer_start(self.raw.get(), ticks as usize) };
     }
 
     /// Stops it for ever and waits for a running tick. Not from the tick itself.
@@ -62,6 +63,9 @@ impl<T: Tick> PinnedDrop for Timer<T> {
     }
 }
 
+/// # Safety
+///
+/// Called by the timer that [`Timer::new`] sets up.
 unsafe extern "C" fn fire<T: Tick>(raw: *mut bindings::nms_timer) {
     // SAFETY: `raw` is the first field of a Timer<T>, whose owner contains it: dropping the owner
     // stops the timer first.
@@ -69,7 +73,7 @@ unsafe extern "C" fn fire<T: Tick>(raw: *mut bindings::nms_timer) {
         let timer = kernel::container_of!(Opaque::cast_from(raw), Timer<T>, raw);
         if let Some(owner) = (*timer).owner.load(Ordering::Acquire).as_ref() {
             if let Some(ticks) = owner.tick() {
-                bindings::nms_timer_start(raw, ticks as _);
+                bindings::nms_timer_start(raw, ticks as usize);
             }
         }
     }

@@ -28,7 +28,7 @@ impl Ptr {
     #[must_use]
     pub fn with(self, fd: i32, doff: u16) -> Ptr {
         let doff = u64::from(doff & Self::MAX_DOFF);
-        Ptr((self.0 & 0xff) | u64::from(fd as u32) << 8 | doff << 40)
+        Ptr((self.0 & 0xff) | (u64::from(fd as u32) << 8) | (doff << 40))
     }
 }
 

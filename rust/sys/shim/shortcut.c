@@ -275,6 +275,7 @@ void nms_sock_shorten(struct sock *sk)
 
 			ops.queue_xmit = NULL;
 			nms_af_ops[i] = ops;
+			/* Pairs with the acquire below: the entry is complete. */
 			smp_store_release(&nms_af_ops[i].queue_xmit, nms_queue_xmit);
 			origin = icsk->icsk_af_ops;
 		}

@@ -118,7 +118,7 @@ fn scribble(victim: &Scribbler, random: &mut Random, everything: bool) {
                 for at in (ring.start + 256..ring.end).step_by(16) {
                     let index = random.size(1 << 18) as u64;
                     let len = random.size(70_000) as u64 & 0xffff;
-                    let _ = victim.write(at, index | len << 32 | random.next() << 48);
+                    let _ = victim.write(at, index | (len << 32) | (random.next() << 48));
                     let _ = victim.write(
                         at + 8,
                         random.next() & 0x3_ffff_ffff_ffff & !0xffff_ff00_0000,
@@ -151,7 +151,7 @@ fn cursors(victim: &Scribbler, random: &mut Random, ring: usize) {
     };
     // head is the upper half of the word at 16, cur the lower half of the next.
     let word = victim.read(ring + 16).unwrap_or(0) & 0xffff_ffff;
-    let _ = victim.write(ring + 16, word | head << 32);
+    let _ = victim.write(ring + 16, word | (head << 32));
     let tail = random.next() & !0xffff_ffff;
     let _ = victim.write(ring + 24, tail | cur);
 }
