@@ -14,6 +14,7 @@ use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_PST_ERR, NS_PST_FIN, NS_PST_WR
 use crate::nmcore::slot::{event_slot, rx_slot};
 use crate::sys::bh::BhGuard;
 use crate::sys::skb::Piece;
+use crate::sys::sock::LockedSock;
 use kernel::prelude::*;
 
 /// Where copied data begins in a buffer: behind room for the headers of a frame, as in a buffer
@@ -22,6 +23,9 @@ const COPY_START: u32 = 66;
 
 /// Lent buffers looked at for their return in a sync, beyond two for each slot filled.
 const RECLAIM: u32 = 2;
+
+/// Sockets after which softirqs may run.
+const BH_TURNS: u32 = 64;
 
 /// Takes the slots that the application has released, up to `head`.
 ///
@@ -54,6 +58,8 @@ pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState
         full: false,
         filled: 0,
     };
+    let mut bh = BhGuard::new();
+    let mut turns = 0u32;
     loop {
         let mut list = ring.take_ready();
         if list.is_empty() {
@@ -64,7 +70,29 @@ pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState
             let Some(socket) = list.pop() else {
                 break;
             };
-            fill.socket(&socket);
+            let locked = match socket.sock.try_lock(&bh) {
+                Some(mut sock) => {
+                    fill.socket(&socket, &mut sock);
+                    true
+                }
+                None => false,
+            };
+            if !locked {
+                // A system call is at it: wait for its end. Unlocking may sleep, too.
+                drop(bh);
+                let mut sock = socket.sock.lock();
+                {
+                    let _bh = BhGuard::new();
+                    fill.socket(&socket, &mut sock);
+                }
+                drop(sock);
+                bh = BhGuard::new();
+            }
+            turns += 1;
+            if turns % BH_TURNS == 0 {
+                drop(bh);
+                bh = BhGuard::new();
+            }
             if fill.full {
                 // It may have more, and is looked at again, after the others.
                 ring.make_ready(socket.as_arc_borrow());
@@ -76,7 +104,6 @@ pub(super) fn drain(ring: &Ring, port: &Port, kring: &Kring, st: &mut KringState
         }
     }
     let filled = fill.filled;
-    let _bh = BhGuard::new();
     st.cache.reclaim(2 * filled + RECLAIM);
 }
 
@@ -92,13 +119,11 @@ struct Fill<'a> {
 
 impl Fill<'_> {
     /// Everything that a socket has to say.
-    fn socket(&mut self, socket: &Socket) {
+    fn socket(&mut self, socket: &Socket, sock: &mut LockedSock<'_>) {
         let fd = socket.fd;
-        let mut sock = socket.sock.lock();
         if socket.has(DEAD) {
             return;
         }
-        let _bh = BhGuard::new();
         if socket.sock.has_data() {
             sock.read(&mut |piece| self.piece(fd, piece));
         }

@@ -18,7 +18,7 @@ use crate::sys::ready::{ReadyList, Taken};
 use crate::sys::timer::{Tick, Timer};
 use core::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, new_spinlock, Arc, ArcBorrow, Mutex, SpinLock};
+use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
 
 /// Ticks after its last sync for which an application counts as polling.
 const ACTIVE: u64 = 2;
@@ -51,7 +51,7 @@ pub(crate) struct Ring {
     last_sync: AtomicU64,
     /// Those that found no slot in the last sync; they come before `ready`.
     #[pin]
-    left: Mutex<Taken<Socket>>,
+    left: SpinLock<Taken<Socket>>,
     /// Process context only.
     #[pin]
     table: SpinLock<Table>,
@@ -72,7 +72,7 @@ impl Ring {
                 any_left: AtomicBool::new(false),
                 masked: AtomicBool::new(false),
                 last_sync: AtomicU64::new(0),
-                left <- new_mutex!(Taken::none()),
+                left <- new_spinlock!(Taken::none()),
                 table <- new_spinlock!(Table(KVVec::new())),
                 queues <- new_spinlock!(KVec::new()),
                 timer <- Timer::new(),

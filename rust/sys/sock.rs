@@ -9,6 +9,7 @@
 //! when the port goes. While it is on, the socket counts as having an upper layer protocol: no
 //! kTLS, no sockmap, no listen(), and it holds the module.
 
+use super::bh::BhGuard;
 use super::bindings;
 use super::page::BorrowedPage;
 use crate::nmcore::Errno;
@@ -172,7 +173,21 @@ impl Sock {
     pub(crate) fn lock(&self) -> LockedSock<'_> {
         // SAFETY: process context, no spin lock held (the lock order of netmap.rs).
         unsafe { bindings::nms_lock_sock(self.0.as_ptr()) };
-        LockedSock(self)
+        LockedSock {
+            sock: self,
+            bh: false,
+        }
+    }
+
+    /// Takes the socket's lock as softirq code does: without sleeping, for reading only. None if
+    /// a process holds it.
+    #[inline]
+    pub(crate) fn try_lock<'a>(&'a self, _bh: &'a BhGuard) -> Option<LockedSock<'a>> {
+        // SAFETY: BH are off and stay so while the result lives.
+        unsafe { bindings::nms_bh_lock_sock(self.0.as_ptr()) }.then_some(LockedSock {
+            sock: self,
+            bh: true,
+        })
     }
 
     /// Whether anything is in the receive queue, without the lock.
@@ -270,20 +285,30 @@ unsafe fn user<'a, T: Upcalls>(sk: *mut bindings::sock) -> Option<&'a T> {
 }
 
 /// The socket, locked.
-pub(crate) struct LockedSock<'a>(&'a Sock);
+pub(crate) struct LockedSock<'a> {
+    sock: &'a Sock,
+    /// By [`Sock::try_lock`].
+    bh: bool,
+}
 
 impl Drop for LockedSock<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: locked by `Sock::lock`.
-        unsafe { bindings::nms_release_sock(self.as_ptr()) };
+        // SAFETY: locked by `Sock::lock` or `Sock::try_lock`.
+        unsafe {
+            if self.bh {
+                bindings::nms_bh_unlock_sock(self.as_ptr());
+            } else {
+                bindings::nms_release_sock(self.as_ptr());
+            }
+        }
     }
 }
 
 impl LockedSock<'_> {
     #[inline]
     fn as_ptr(&self) -> *mut bindings::sock {
-        self.0 .0.as_ptr()
+        self.sock.0.as_ptr()
     }
 
     /// Reads what is in order, giving it to `f` piece by piece until it takes less than it is offered,
@@ -335,7 +360,7 @@ impl LockedSock<'_> {
     pub(crate) fn at_end(&self) -> bool {
         // SAFETY: by the invariant of Sock.
         let down = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sk_shutdown) };
-        down & RCV_SHUTDOWN != 0 && !self.0.has_data()
+        down & RCV_SHUTDOWN != 0 && !self.sock.has_data()
     }
 
     /// The connection is dead: reset, timed out or aborted.
@@ -343,7 +368,7 @@ impl LockedSock<'_> {
     pub(crate) fn failed(&self) -> bool {
         // SAFETY: as above.
         let err = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sk_err) };
-        err != 0 || self.0.state() == TCP_CLOSE
+        err != 0 || self.sock.state() == TCP_CLOSE
     }
 
     /// Puts the hook on. The object is kept until the hook is off.
@@ -352,7 +377,7 @@ impl LockedSock<'_> {
     /// ENOTCONN: neither connected nor connecting.
     pub(crate) fn hook<T: Upcalls>(&mut self, object: Arc<T>) -> Result {
         let sk = self.as_ptr();
-        if !self.0.connected() {
+        if !self.sock.connected() {
             return Err(Errno::ENOTCONN.into());
         }
         // SAFETY: the socket is valid and locked, so are its fields; the callbacks are replaced
@@ -471,7 +496,8 @@ unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> usize>(
         }
         let f = &mut *(*desc).arg.data.cast::<F>();
         let taken = super::skb::walk(skb, offset as usize, len, f);
-        if taken < len {
+        // With the last packet, too: nothing can follow it while the socket is locked.
+        if taken < len || bindings::nms_skb_is_last(skb) {
             (*desc).count = 0;
         }
         taken as c_int

@@ -252,6 +252,27 @@ void nms_release_sock(struct sock *sk)
 	release_sock(sk);
 }
 
+/* BH off. */
+bool nms_bh_lock_sock(struct sock *sk)
+{
+	bh_lock_sock(sk);
+	if (likely(!sock_owned_by_user(sk)))
+		return true;
+	bh_unlock_sock(sk);
+	return false;
+}
+
+void nms_bh_unlock_sock(struct sock *sk)
+{
+	bh_unlock_sock(sk);
+}
+
+/* Whether nothing follows a packet of a receive queue, whose socket is locked. */
+bool nms_skb_is_last(const struct sk_buff *skb)
+{
+	return skb_queue_is_last(&skb->sk->sk_receive_queue, skb);
+}
+
 void nms_callbacks_lock(struct sock *sk)
 {
 	write_lock_bh(&sk->sk_callback_lock);
