@@ -18,6 +18,15 @@
 //!
 //! Upcalls of sockets run under 5 and take only a ready list; so nothing of 6 is held when a socket
 //! is locked.
+//!
+//! Nothing panics, whatever a program does.
+
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 
 use kernel::prelude::*;
 
@@ -48,13 +57,13 @@ module! {
 struct Netmap {
     _device: device::Device,
     _notifier: adapter::nic::Notifier,
-    _sockets: sys::sock::Hooks,
+    _sockets: sys::hook::Hooks,
 }
 
 impl kernel::Module for Netmap {
     fn init(module: &'static ThisModule) -> Result<Self> {
         Ok(Netmap {
-            _sockets: sys::sock::Hooks::init(),
+            _sockets: sys::hook::Hooks::init(),
             _notifier: adapter::nic::init()?,
             _device: device::init(module)?,
         })

@@ -9,8 +9,9 @@
 #![deny(unsafe_code)]
 
 use super::ring::Ring;
+use crate::sys::hook::{Hook, Upcalls};
 use crate::sys::ready::{Link, Linked};
-use crate::sys::sock::{Hook, Sock, Upcalls};
+use crate::sys::sock::Sock;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};

@@ -9,6 +9,7 @@ pub(crate) mod bindings;
 pub(crate) mod cdev;
 pub(crate) mod dma;
 pub(crate) mod errno;
+pub(crate) mod hook;
 pub(crate) mod netdev;
 pub(crate) mod netns;
 pub(crate) mod nicops;

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A frame on its way into the transmit queue, piece by piece.
+
+use super::TxQueue;
+use crate::adapter::queue::{distance, wrap_next};
+use crate::drivers::hw::{Offload, TxRing};
+use crate::sys::dma::AREA;
+use crate::sys::page::{BorrowedPage, OwnedPage};
+
+/// Shortest frame that is sent, without CRC, in bytes.
+const MIN_FRAME: u32 = 60;
+
+impl TxQueue {
+    /// Area of the next descriptor: kernel memory for headers, or for a copied frame.
+    #[inline]
+    pub(crate) fn area(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.run.as_ref()?;
+        self.areas.as_mut()?.bytes(self.next)?.get_mut(..len)
+    }
+
+    /// Sends the first `len` bytes of what [`area`](Self::area) gave: a piece of a frame, `last`
+    /// if its last one. Short frames are padded with zeros.
+    ///
+    /// False: no room or no ring; the caller gives up with [`cancel`](Self::cancel).
+    #[inline]
+    pub(crate) fn push_area(&mut self, len: u32, last: bool, offload: &Offload) -> bool {
+        let mut len = len;
+        if last && self.frame_len + len < MIN_FRAME {
+            let padded = MIN_FRAME - self.frame_len;
+            let area = self.areas.as_mut().and_then(|a| a.bytes(self.next));
+            match area.and_then(|a| a.get_mut(len as usize..padded as usize)) {
+                Some(pad) => pad.fill(0),
+                None => return false,
+            }
+            len = padded;
+        }
+        if len as usize > AREA {
+            return false;
+        }
+        let Some(areas) = self.areas.as_mut() else {
+            return false;
+        };
+        if self.frame == self.next && matches!(offload, Offload::Tso { .. }) {
+            if let Some(header) = areas
+                .bytes(self.next)
+                .and_then(|a| a.get_mut(..len as usize))
+            {
+                offload.fix_headers(header);
+            }
+        }
+        let Some(dma) = areas.dma(self.next) else {
+            return false;
+        };
+        self.push(dma, len, last, offload)
+    }
+
+    /// Sends `len` bytes from byte `offset` of the pool's buffer `buf`, which lie in `page`: a
+    /// reference of it is held until they are sent. False as in [`push_area`](Self::push_area).
+    #[inline]
+    pub(crate) fn push_page(
+        &mut self,
+        page: BorrowedPage<'_>,
+        buf: u32,
+        offset: u32,
+        len: u32,
+        last: bool,
+        offload: &Offload,
+    ) -> bool {
+        let Some(dma) = self.map.as_ref().and_then(|m| m.buf(buf)) else {
+            return false;
+        };
+        let pad = last && self.frame_len + len < MIN_FRAME;
+        if !self.push(dma + u64::from(offset), len, last && !pad, offload) {
+            return false;
+        }
+        let at = if self.next == 0 {
+            self.count - 1
+        } else {
+            self.next - 1
+        };
+        if let Some(entry) = self.entries.get_mut(at as usize) {
+            entry.page = Some(OwnedPage::get(page));
+        }
+        !pad || self.push_area(0, true, offload)
+    }
+
+    /// Sends bytes of a buffer that a netmap slot holds; the slot is counted when they are sent.
+    /// `last`: as above. False: no room; the caller gives up with [`cancel`](Self::cancel).
+    #[inline]
+    pub(crate) fn push_slot(&mut self, buf: u32, offset: u32, len: u32, last: bool) -> bool {
+        let Some(dma) = self.map.as_ref().and_then(|m| m.buf(buf)) else {
+            return false;
+        };
+        let pad = last && self.frame_len + len < MIN_FRAME;
+        if !self.push(dma + u64::from(offset), len, last && !pad, &Offload::None)
+            || (pad && !self.push_area(0, true, &Offload::None))
+        {
+            return false;
+        }
+        let at = if self.next == 0 {
+            self.count - 1
+        } else {
+            self.next - 1
+        };
+        if let Some(entry) = self.entries.get_mut(at as usize) {
+            entry.slot = true;
+        }
+        true
+    }
+
+    /// Sends a piece: a context descriptor if one is needed, then data descriptors within the
+    /// hardware's limits.
+    #[inline]
+    fn push(&mut self, dma: u64, len: u32, last: bool, offload: &Offload) -> bool {
+        let Some(run) = self.run.as_mut() else {
+            return false;
+        };
+        let first = self.frame == self.next;
+        let mut next = wrap_next(self.next, self.count);
+        if next == self.clean {
+            return false;
+        }
+        if first && run.hw.prepare(self.next, offload) {
+            self.next = next;
+            next = wrap_next(next, self.count);
+        }
+        if run.hw.simple(len, offload) {
+            // By far the most common case: one descriptor.
+            if next == self.clean {
+                return false;
+            }
+            run.hw.push(self.next, dma, len, last, offload);
+            self.next = next;
+        } else if !self.push_split(dma, len, last, offload, first) {
+            return false;
+        }
+        self.frame_len += len;
+        if last {
+            self.end_frame();
+        }
+        true
+    }
+
+    #[cold]
+    fn push_split(
+        &mut self,
+        mut dma: u64,
+        mut len: u32,
+        last: bool,
+        offload: &Offload,
+        first: bool,
+    ) -> bool {
+        let Some((limits, split)) = self.run.as_mut().map(|run| {
+            let split = if last { run.hw.tail_split(offload) } else { 0 };
+            (run.hw.limits(offload), split)
+        }) else {
+            return false;
+        };
+        let split = if len > 2 * split { split } else { 0 };
+        let mut limit = if first { limits.0 } else { limits.1 };
+        while len > 0 {
+            if self.room() == 0 {
+                return false;
+            }
+            let mut n = len.min(limit);
+            if n == len && n > split {
+                n -= split;
+            }
+            let end = n == len;
+            if let Some(run) = self.run.as_mut() {
+                run.hw.push(self.next, dma, n, last && end, offload);
+            }
+            self.next = wrap_next(self.next, self.count);
+            dma += u64::from(n);
+            len -= n;
+            limit = limits.1;
+        }
+        true
+    }
+
+    #[inline]
+    fn end_frame(&mut self) {
+        self.packets += 1;
+        self.bytes += u64::from(self.frame_len);
+        self.frame_len = 0;
+        self.frame = self.next;
+        if distance(self.group, self.next, self.count) >= self.count / 4 {
+            self.close_group();
+        }
+    }
+
+    /// Takes back the pieces of an unfinished frame.
+    pub(crate) fn cancel(&mut self) {
+        while self.next != self.frame {
+            self.next = if self.next == 0 {
+                self.count - 1
+            } else {
+                self.next - 1
+            };
+            if let Some(entry) = self.entries.get_mut(self.next as usize) {
+                entry.slot = false;
+                entry.page = None;
+            }
+        }
+        self.frame_len = 0;
+        if let Some(run) = self.run.as_mut() {
+            run.hw.forget_context();
+        }
+    }
+}
