@@ -238,7 +238,7 @@ fn a_shared_buffer_is_never_lent_to_write() {
             buf_idx: 9,
             len: 150,
             flags,
-            ptr: 100 << 40 | 5 << 8
+            ptr: (100 << 40) | (5 << 8)
         }
     );
 
