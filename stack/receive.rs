@@ -124,20 +124,18 @@ impl Fill<'_> {
         if socket.has(DEAD) {
             return;
         }
-        if socket.sock.has_data() {
-            sock.read(&mut |piece| self.piece(fd, piece));
-        }
-        // Events come after the data, and only if all data found room.
-        if !self.full
-            && socket.has(WANT_WRITE)
-            && socket.sock.established()
-            && socket.sock.writeable()
-        {
+        if socket.has(WANT_WRITE) && socket.sock.established() && socket.sock.writeable() {
             socket.clear(WANT_WRITE);
             if !self.event(fd, NS_PST_WRITABLE) {
                 socket.set(WANT_WRITE);
             }
         }
+        // Who waits for room to answer gets no more to answer: so the window of a peer that sends
+        // and does not read closes, as it would if the application stopped reading a socket.
+        if !socket.has(WANT_WRITE) && socket.sock.has_data() {
+            sock.read(&mut |piece| self.piece(fd, piece));
+        }
+        // These come after the data, and only if all data found room.
         if !self.full && sock.failed() {
             if socket.set(ERR_TOLD) && !self.event(fd, NS_PST_ERR) {
                 socket.clear(ERR_TOLD);
