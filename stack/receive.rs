@@ -7,7 +7,7 @@
 #![deny(unsafe_code)]
 
 use super::ring::Ring;
-use super::socket::{Socket, DEAD, ERR_TOLD, FIN_TOLD, WANT_WRITE};
+use super::socket::{Socket, DEAD, ERR_TOLD, FIN_TOLD, HELD, WANT_WRITE};
 use crate::adapter::kring::{Kring, KringState};
 use crate::adapter::Port;
 use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_PST_ERR, NS_PST_FIN, NS_PST_WRITABLE};
@@ -132,7 +132,7 @@ impl Fill<'_> {
         }
         // Who waits for room to answer gets no more to answer: so the window of a peer that sends
         // and does not read closes, as it would if the application stopped reading a socket.
-        if !socket.has(WANT_WRITE) && socket.sock.has_data() {
+        if !socket.has(WANT_WRITE | HELD) && socket.sock.has_data() {
             sock.read(&mut |piece| self.piece(fd, piece));
         }
         // These come after the data, and only if all data found room.

@@ -22,6 +22,8 @@ pub(super) const FIN_TOLD: u32 = 1;
 pub(super) const ERR_TOLD: u32 = 2;
 /// Slots were handed back unsent; the application waits to be told of room.
 pub(super) const WANT_WRITE: u32 = 4;
+/// The application wants no more of its data for now.
+pub(super) const HELD: u32 = 16;
 /// Closed, or the port is gone: not to be touched any more.
 pub(super) const DEAD: u32 = 8;
 

@@ -9,11 +9,13 @@
 #![deny(unsafe_code)]
 
 use super::ring::Ring;
-use super::socket::{Socket, DEAD, WANT_WRITE};
+use super::socket::{Socket, DEAD, HELD, WANT_WRITE};
 use crate::adapter::kring::{warn_slot, Kring, KringState};
 use crate::adapter::Port;
 use crate::mem::Pool;
-use crate::nmcore::abi::{Slot, NR_PST_UNSENT, NS_BUF_CHANGED, NS_PST_KEEP, NS_PST_UNSENT};
+use crate::nmcore::abi::{
+    Slot, NR_PST_UNSENT, NS_BUF_CHANGED, NS_PST_HOLD, NS_PST_KEEP, NS_PST_RESUME, NS_PST_UNSENT,
+};
 use crate::nmcore::slot::{tx_payload, SlotPtr};
 use crate::sys::bh::BhGuard;
 use crate::sys::sock::{Parts, MAX_PARTS};
@@ -32,6 +34,8 @@ struct Run<'a> {
     first: u32,
     n: usize,
     bytes: usize,
+    /// All flags of its slots.
+    flags: u16,
     slots: [Slot; MAX_PARTS],
     lens: [u32; MAX_PARTS],
     parts: Parts<'a>,
@@ -62,6 +66,7 @@ pub(super) fn sync(
         first: 0,
         n: 0,
         bytes: 0,
+        flags: 0,
         slots: [Slot::default(); MAX_PARTS],
         lens: [0; MAX_PARTS],
         parts: Parts::new(),
@@ -125,6 +130,7 @@ impl<'a> Tx<'a> {
             run.fd = payload.fd;
             run.first = i;
             run.bytes = 0;
+            run.flags = 0;
             run.parts.clear();
         }
         if let (Some(s), Some(l)) = (run.slots.get_mut(run.n), run.lens.get_mut(run.n)) {
@@ -135,6 +141,7 @@ impl<'a> Tx<'a> {
             run.parts.push(page, offset + payload.start, payload.len);
         }
         run.bytes += payload.len as usize;
+        run.flags |= slot.flags;
         run.n += 1;
         Ok(true)
     }
@@ -157,6 +164,9 @@ impl<'a> Tx<'a> {
         let splice = self.reserve(run, &mut spare);
         drop(bh);
         let bytes = run.bytes;
+        if run.flags & (NS_PST_HOLD | NS_PST_RESUME) != 0 {
+            self.hold(run);
+        }
         // The bytes taken, or None for a socket that takes no more now. A closed or dead socket
         // takes everything: there is nobody to send to, and the application hears of it by itself.
         let taken = match self.find(run.fd) {
@@ -184,6 +194,23 @@ impl<'a> Tx<'a> {
         let bh = BhGuard::new();
         self.give_back(run, taken.unwrap_or(0), splice, &mut spare);
         bh
+    }
+
+    /// Holds the socket's data back, or lets it come again, as the slots of the run say.
+    #[cold]
+    fn hold(&mut self, run: &Run<'_>) {
+        let Some(socket) = self.find(run.fd) else {
+            return;
+        };
+        for slot in run.slots.iter().take(run.n) {
+            if slot.flags & NS_PST_HOLD != 0 {
+                socket.set(HELD);
+            }
+            if slot.flags & NS_PST_RESUME != 0 {
+                socket.clear(HELD);
+                socket.ring.make_ready(socket.as_arc_borrow());
+            }
+        }
     }
 
     /// Finds a free buffer for every slot whose buffer will be lent. False: bytes are copied.

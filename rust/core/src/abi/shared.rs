@@ -164,6 +164,11 @@ pub const NS_PST_WRITABLE: u16 = 0x0400;
 pub const NS_PST_FIN: u16 = 0x0800;
 /// Stack port, rx slot without payload: reset or error, see `SO_ERROR`.
 pub const NS_PST_ERR: u16 = 0x1000;
+/// Tx, application, slot without payload: nothing more of this socket is to be received, so that
+/// its window closes, until [`NS_PST_RESUME`].
+pub const NS_PST_HOLD: u16 = 0x2000;
+/// Tx, application, slot without payload: ends [`NS_PST_HOLD`].
+pub const NS_PST_RESUME: u16 = 0x4000;
 
 /// Ring flag: put a time stamp on every receive sync.
 pub const NR_TIMESTAMP: u32 = 0x02;
