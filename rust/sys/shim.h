@@ -133,6 +133,7 @@ bool nms_sock_plain_tcp(const struct sock *sk);
 const struct tcp_ulp_ops *nms_sock_ulp(const struct sock *sk);
 void nms_sock_set_ulp(struct sock *sk, const struct tcp_ulp_ops *ops);
 bool nms_sock_readable(const struct sock *sk);
+bool nms_sock_done(const struct sock *sk);
 int nms_sock_send(struct sock *sk, struct bio_vec *bvec, unsigned int n, size_t bytes,
 		  bool splice, int room);
 bool nms_sock_writeable(const struct sock *sk);

@@ -284,12 +284,15 @@ impl LockedSock<'_> {
         down & RCV_SHUTDOWN != 0 && !self.sock.has_data()
     }
 
-    /// The connection is dead: reset, timed out or aborted.
+    /// The connection is dead: reset, timed out or aborted. One that both sides have closed, ours
+    /// first, is closed as well, but has ended properly.
     #[inline]
     pub(crate) fn failed(&self) -> bool {
         // SAFETY: as above.
         let err = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sk_err) };
-        err != 0 || self.sock.state() == TCP_CLOSE
+        // SAFETY: as above.
+        err != 0
+            || self.sock.state() == TCP_CLOSE && !unsafe { bindings::nms_sock_done(self.as_ptr()) }
     }
 
     /// Puts the hook on. The object is kept until the hook is off.

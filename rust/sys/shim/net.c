@@ -326,6 +326,12 @@ bool nms_sock_readable(const struct sock *sk)
 	return !skb_queue_empty_lockless(&sk->sk_receive_queue);
 }
 
+/* The peer's FIN has come. */
+bool nms_sock_done(const struct sock *sk)
+{
+	return sock_flag(sk, SOCK_DONE);
+}
+
 /*
  * Sends bytes of pages, by reference if `splice`. The socket is locked. What the send buffer would
  * refuse is taken up to `room` bytes beyond it, so that a batch is never split by its limit alone.
