@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sends or receives numbered, checksummed frames over a port, and counts.
+//! Sends or receives numbered, checksummed frames over a port, and counts; or
+//! carries frames between a NIC and the host.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use netmap::{Port, Wait};
+use netmap::{Port, RxRing, TxRing, Wait};
 use nmtools::random::Random;
 use nmtools::Outcome;
 
@@ -63,6 +64,12 @@ enum What {
         #[arg(short, long, default_value_t = 0)]
         loss: u64,
     },
+    /// Carry frames between the NIC's ring and the host's (port netmap:NIC*)
+    Bridge {
+        /// Seconds
+        #[arg(short, long, default_value_t = 10)]
+        duration: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -89,6 +96,7 @@ fn run(options: &Options) -> Outcome {
             send(port, *count, *length, *rate, to)
         }
         What::Recv { count, idle, loss } => recv(port, *count, Duration::from_secs(*idle), *loss),
+        What::Bridge { duration } => bridge(port, Duration::from_secs(*duration)),
     }
 }
 
@@ -239,6 +247,44 @@ fn recv(mut port: Port, count: u64, idle: Duration, loss: u64) -> Outcome {
         (0, true) => Err(format!("{lost} frames are missing").into()),
         _ => Err("frames came broken or twice".into()),
     }
+}
+
+/// Copy what comes into ring 0 to ring 1 and the other way round: rings of the
+/// NIC come first, the host's last.
+fn bridge(mut port: Port, duration: Duration) -> Outcome {
+    let end = Instant::now() + duration;
+    let (mut up, mut down) = (0u64, 0u64);
+    println!("bridging");
+    while Instant::now() < end {
+        if port.poll(Wait::Rx, Some(Duration::from_millis(100)))?.error {
+            return Err("the port has failed".into());
+        }
+        let (rx, tx) = port.rings();
+        let ([nic_rx, .., host_rx], [nic_tx, .., host_tx]) = (rx, tx) else {
+            return Err("the port has no host rings".into());
+        };
+        up += carry(nic_rx, host_tx)?;
+        down += carry(host_rx, nic_tx)?;
+    }
+    println!("bridged: to_host={up} to_nic={down}");
+    Ok(())
+}
+
+/// Copy frames; those for which there is no room are lost.
+fn carry(from: &mut RxRing, to: &mut TxRing) -> Result<u64, &'static str> {
+    let mut count = 0;
+    for slot in from.received() {
+        let packet = slot.packet();
+        let Some(mut out) = to.reserve() else {
+            continue;
+        };
+        let room = out.room().get_mut(..packet.len());
+        room.ok_or("a frame is larger than a buffer")?
+            .copy_from_slice(packet);
+        out.send(packet.len() as u16, false);
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// A line per second.

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A NIC's own rings, and the host's, without a stack port: `netmap:eth0`."""
+
+import contextlib
+import re
+import socket
+import struct
+import time
+
+import pytest
+
+import vm as vmlib
+from upheaval import Load, Monitor, reachable, serving
+
+VM_OPTIONS = dict(nics=2, smp=2, qemu=Monitor.ARGUMENTS)
+ETHER_TYPE = 0x88B5
+SOURCE = bytes((2, 0, 0, 0, 0, 9))
+WORD = (1 << 64) - 1
+
+
+def usable(vm, index=0):
+    """The host has the NIC as ever."""
+    reachable(vm, index)
+    nic = vm.nics[index]
+    vm.run(f"ping -c 2 -i 0.2 -W 2 {nic.host}; ping -c 2 -i 0.2 -W 2 {nic.host6}")
+    assert nic.name not in vm.run("cat /sys/kernel/debug/netmap/ports").out
+
+
+def sum_of(number, payload):
+    """nmpkt's check of a frame."""
+    a, b = number, 0
+    for byte in payload:
+        a = (a + byte + 1) & WORD
+        b = (b + a) & WORD
+    return b
+
+
+def frame(number, length, to):
+    """A frame that nmpkt recognises."""
+    payload = bytes((number * 7 + at) & 0xFF for at in range(length - 30))
+    return to + SOURCE + struct.pack("!HQQ", ETHER_TYPE, number, sum_of(number, payload)) + payload
+
+
+class Wire:
+    """The client's side of a NIC as frames of nmpkt's kind."""
+
+    def __init__(self, nic):
+        self.nic = nic
+        self.to = bytes.fromhex(nic.mac.replace(":", ""))
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHER_TYPE))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
+        self.socket.bind((nic.tap, ETHER_TYPE))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, numbers, length=0):
+        """Sends frames of `length` bytes (0: of all sizes) at a pace that the emulated NIC takes."""
+        for number in numbers:
+            self.socket.send(frame(number, length or 60 + number * 37 % 1455, self.to))
+            if number % 16 == 15:
+                time.sleep(0.004)
+
+    def receive(self, count, idle=5):
+        """Receives until there are `count` good frames or none for a while; their numbers, in order."""
+        numbers = []
+        self.socket.settimeout(idle)
+        with contextlib.suppress(TimeoutError):
+            while len(numbers) < count:
+                data, address = self.socket.recvfrom(2048)
+                if address[2] == socket.PACKET_OUTGOING:
+                    continue
+                number, check = struct.unpack_from("!QQ", data, 14)
+                # Of short frames padding is nobody's content; nmpkt makes none.
+                assert check == sum_of(number, data[30:]), f"frame {number} of {len(data)} bytes is broken"
+                numbers.append(number)
+        return numbers
+
+
+def receiving(vm, port, options):
+    """nmpkt that receives; returns when its NIC is ready."""
+    job = vm.spawn(f"exec nmpkt {port} recv {options}")
+    vm.run(f"n=0; until grep -q receiving /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+    carrier(vm)
+    return job
+
+
+def carrier(vm, name="eth0"):
+    """Waits for the link, which a change of mode restarts."""
+    vm.run(f"sleep 0.5; n=0; until grep -q 1 /sys/class/net/{name}/carrier; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+
+
+def counts(job):
+    """The numbers that nmpkt printed."""
+    return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)\b", job.output())}
+
+
+@pytest.mark.parametrize("port", ["netmap:eth0", "netmap:eth0-0", "netmap:eth0*"])
+def test_frames_leave_through_the_tx_ring(vm, port):
+    with Wire(vm.nics[0]) as wire:
+        job = vm.spawn(f"exec nmpkt {port} send -n 5000 -l 0 -r 4000")
+        numbers = wire.receive(5000, idle=15)
+        assert job.wait() == 0, job.output()
+    assert numbers == list(range(5000))
+    usable(vm)
+
+
+@pytest.mark.parametrize("port", ["netmap:eth0", "netmap:eth0-0", "netmap:eth0/R"])
+def test_frames_arrive_in_the_rx_ring(vm, port):
+    job = receiving(vm, port, "-n 3000 --idle 10")
+    with Wire(vm.nics[0]) as wire:
+        wire.send(range(3000))
+    assert job.wait() == 0, job.output()
+    seen = counts(job)
+    assert (seen["received"], seen["late"], seen["broken"]) == (3000, 0, 0), job.output()
+    usable(vm)
+
+
+def test_ring_that_nobody_reads_loses_frames_and_goes_on(vm):
+    job = receiving(vm, "netmap:eth0", "-n 500 --idle 20")
+    with Wire(vm.nics[0]) as wire:
+        job.kill(19)
+        # More than the ring has slots, and numbers that do not count later.
+        wire.send(range(10_000, 11_000), 60)
+        job.kill(18)
+        time.sleep(1)
+        wire.send(range(500))
+        job.wait()
+    assert counts(job)["received"] == 500, job.output()
+    usable(vm)
+
+
+def test_host_rings_carry_the_hosts_packets(vm):
+    nic = vm.nics[0]
+    # From the stack into the ring.
+    job = vm.spawn("exec nmpkt netmap:eth0^ recv -n 1 --loss 1 --idle 4")
+    vm.run(f"sleep 1; ping -c 5 -i 0.2 -W 1 {nic.host}", check=False)
+    assert job.wait() == 0, job.output()
+    assert counts(job)["other"] >= 1, job.output()
+    # From the ring into the stack.
+    dump = vm.spawn("exec tcpdump -Z root -i eth0 -n -e -c 100 ether proto 0x88b5 2>&1")
+    vm.run(f"n=0; until grep -q listening /run/job{dump.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+    vm.run("nmpkt netmap:eth0^ send -n 100 -w 0 -r 500")
+    assert dump.wait() == 0, dump.output()
+    usable(vm)
+
+
+def test_host_goes_on_through_a_program_between_it_and_the_nic(vm):
+    nic = vm.nics[0]
+    job = vm.spawn("exec nmpkt netmap:eth0* bridge -d 12")
+    vm.run("sleep 1")
+    reachable(vm)
+    vmlib.host(f"ping -c 10 -i 0.1 -W 2 {nic.guest}")
+    vm.run("head -c 300000 /dev/urandom >/tmp/data; httpd -p 8080 -h /tmp")
+    try:
+        vmlib.host(f"curl -s -f -m 8 http://{nic.guest}:8080/data -o /tmp/data")
+        with open("/tmp/data", "rb") as got:
+            assert got.read() == vm.get("/tmp/data")
+    finally:
+        vm.run("for p in $(pidof httpd); do kill $p; done")
+    assert job.wait() == 0, job.output()
+    assert int(re.search(r"to_host=(\d+)", job.output())[1]) > 100, job.output()
+    assert int(re.search(r"to_nic=(\d+)", job.output())[1]) > 100, job.output()
+    usable(vm)
+
+
+def test_two_programs_share_a_nic_unless_one_wants_it_alone(vm):
+    job = receiving(vm, "netmap:eth0", "-n 100 --idle 15")
+    refused = vm.run("nmpkt netmap:eth0/x recv -n 1 --idle 0", check=False)
+    assert refused.rc and "busy" in refused.out, refused.out
+    # A NIC is in a port or has rings of its own, not both.
+    refused = vm.run("phttpd -i eth0", check=False, timeout=10)
+    assert refused.rc == 1 and "busy" in refused.out, refused.out
+    vm.run("nmpkt netmap:eth0 recv -n 1 --loss 1 --idle 0")
+    with Wire(vm.nics[0]) as wire:
+        wire.send(range(100))
+    assert job.wait() == 0, job.output()
+    usable(vm)
+
+
+def test_killed_programs_give_the_nic_back(vm):
+    for port in ("netmap:eth0", "netmap:eth0*", "netmap:eth0^"):
+        job = vm.spawn(f"exec nmpkt {port} send -n 1000000 -w 0")
+        vm.run("sleep 1")
+        job.kill(9)
+        assert job.wait() == 137
+    usable(vm)
+
+
+@pytest.mark.parametrize("change", [
+    "ip link set eth0 down; sleep 0.5; ip link set eth0 up", "ip link set eth0 mtu 1400; ip link set eth0 mtu 1500",
+    "ethtool -G eth0 rx 512 tx 128; ethtool -G eth0 rx 256 tx 256", "ethtool -K eth0 rx on; ethtool -K eth0 rx off",
+    "ethtool -r eth0",
+], ids=["down and up", "mtu", "ring sizes", "features", "negotiation"])
+def test_changes_while_the_rings_are_in_use(vm, change):
+    hostile = vm.spawn("exec nmhostile -d 4 netmap:eth0*")
+    vm.run("sleep 1")
+    vm.run(change)
+    with Wire(vm.nics[0]) as wire:
+        wire.send(range(300))
+    assert hostile.wait() == 0, hostile.output()
+    # The next one has good rings.
+    job = receiving(vm, "netmap:eth0", "-n 300 --idle 15")
+    vm.run(change)
+    carrier(vm)
+    with Wire(vm.nics[0]) as wire:
+        wire.send(range(300))
+    if job.wait():
+        # A program learns by POLLERR that its rings stood still meanwhile.
+        assert "the port has failed" in job.output(), job.output()
+    vm.nic_up()
+    usable(vm)
+
+
+def test_link_goes_and_comes_while_the_rings_are_in_use(vm):
+    job = receiving(vm, "netmap:eth0", "-n 300 --idle 15")
+    monitor = Monitor()
+    monitor.command("set_link net0 off")
+    time.sleep(1)
+    monitor.command("set_link net0 on")
+    carrier(vm)
+    time.sleep(1)
+    with Wire(vm.nics[0]) as wire:
+        wire.send(range(300))
+    assert job.wait() == 0, job.output()
+    usable(vm)
+
+
+def test_driver_unloads_while_the_rings_are_in_use(vm):
+    for port in ("netmap:eth0", "netmap:eth0*"):
+        job = receiving(vm, port, "-n 1 --idle 30")
+        vm.run("rmmod e1000")
+        # The rings have gone; who waited for them is told.
+        assert job.wait(10) != 0
+        assert "the port has failed" in job.output(), job.output()
+        vm.run("modprobe e1000")
+        for index in range(2):
+            vm.nic_up(index)
+            vm.run(f"nic-setup {vm.nics[index].name}")
+    usable(vm)
+
+
+def test_hostile_program_on_raw_rings_harms_nobody(vm):
+    with serving(vm), Load(vm.nics[0].guest) as load:
+        for seed, port in enumerate(("netmap:eth1", "netmap:eth1*", "netmap:eth1^")):
+            hostile = vm.spawn(f"exec nmhostile -d 4 -s {seed} {port}")
+            vm.run("sleep 1")
+            with Wire(vm.nics[1]) as wire:
+                wire.send(range(1000), 60)
+            vm.run(f"ping -c 3 -i 0.2 -W 1 {vm.nics[1].host}", check=False)
+            assert hostile.wait() == 0, hostile.output()
+            load.another_round()
+    usable(vm, 1)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What tests need that disturb a server or a NIC: servers, load that must come out whole, memory."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import vm as vmlib
+
+PORT = 60000
+NMLOAD = vmlib.TOP / "build/cargo/release/nmload"
+
+
+def start(vm, options="-i eth0", port=PORT, inside=""):
+    """A server of 64-byte answers; returns when it listens. `inside`: words before the command, such as ip netns exec NAME."""
+    job = vm.spawn(f"exec {inside} phttpd -P {port} -l 64 -c {options}")
+    vm.run(f"n=0; until grep -q 'port {port}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); "
+           f"[ $n -lt 200 ] || {{ cat /run/job{job.number}.log; exit 1; }}; done")
+    return job
+
+
+def stop(job):
+    """Ends a server, which must have survived until here."""
+    assert job.poll() is None, job.output()
+    job.kill()
+    assert job.wait(20) == 0, job.output()
+
+
+@contextlib.contextmanager
+def serving(vm, options="-i eth0", port=PORT, inside=""):
+    """A server while the block runs."""
+    job = start(vm, options, port, inside)
+    try:
+        yield job
+    except BaseException:
+        job.kill(9)
+        raise
+    stop(job)
+
+
+def reachable(vm, index=0):
+    """Waits until the host answers over a NIC: one that enters or leaves netmap mode restarts its link."""
+    vmlib.host(f"n=0; until ping -c 1 -W 1 {vm.nics[index].guest} >/dev/null; do n=$((n+1)); [ $n -lt 20 ]; done")
+
+
+def answer(vm, port=PORT, index=0, path="/"):
+    """Bytes of one answer of a server, from the client's side."""
+    return int(vmlib.host(f"curl -s -f -m 20 http://{vm.nics[index].guest}:{port}{path} | wc -c").out)
+
+
+class Load:
+    """Echo of random bodies, every byte compared, again and again until the block is left; then all must have come back."""
+
+    def __init__(self, address, port=PORT, connections=10, size=1_000_000, timeout=60):
+        self.command = f"{NMLOAD} {address}:{port} -t {timeout} echo -c {connections} -n {size} -m 60000"
+        self.thread = threading.Thread(target=self._work)
+        self.ended = threading.Event()
+        self.rounds = 0
+        self.failure = None
+
+    def _work(self):
+        while not self.ended.is_set() and self.failure is None:
+            done = vmlib.host(f"{self.command} -s {self.rounds + 1}", check=False)
+            self.rounds += 1
+            if done.rc:
+                self.failure = done.out
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        assert self.failure is None, f"round {self.rounds}: {self.failure}"
+
+    def another_round(self, timeout=90):
+        """Waits until a round has both begun and ended after this call."""
+        target = self.rounds + 2
+        end = time.monotonic() + timeout
+        while self.rounds < target and self.failure is None:
+            assert time.monotonic() < end, "no round ends"
+            time.sleep(0.1)
+
+
+def free_memory(vm):
+    """Free memory of the guest in KiB, caches dropped and RCU's work done."""
+    vm.run("echo 3 >/proc/sys/vm/drop_caches; sleep 0.3")
+    return int(vm.run("grep MemFree: /proc/meminfo").out.split()[1])
+
+
+def unreclaimable(vm):
+    """Slab memory that nothing can reclaim, in KiB."""
+    return int(vm.run("grep SUnreclaim: /proc/meminfo").out.split()[1])
+
+
+class Memory:
+    """Tells whether rounds of something leave memory behind: note() after each round, check() in the end."""
+
+    # Per-CPU lists and slabs that are kept part-filled come and go by this much, in KiB.
+    NOISE = 3072
+
+    def __init__(self, vm):
+        self.vm = vm
+        self.free = []
+        self.slab = []
+
+    def note(self):
+        self.free.append(free_memory(self.vm))
+        self.slab.append(unreclaimable(self.vm))
+
+    def check(self):
+        """Compares the best of the last third with the best of the third before: the first warms caches."""
+        third = len(self.free) // 3
+        grown = max(self.free[third:2 * third]) - max(self.free[-third:])
+        assert grown < self.NOISE, f"free memory: {self.free}"
+        grown = min(self.slab[-third:]) - min(self.slab[third:2 * third])
+        assert grown < self.NOISE // 2, f"slab: {self.slab}"
+
+
+class Monitor:
+    """QEMU's monitor: VM_OPTIONS needs `qemu=Monitor.ARGUMENTS`."""
+
+    PATH = "/tmp/monitor.socket"
+    ARGUMENTS = ("-monitor", f"unix:{PATH},server=on,wait=off")
+
+    def command(self, line):
+        """Runs one command; what it prints is not looked at."""
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(10)
+            channel.connect(self.PATH)
+            self._prompt(channel)
+            channel.sendall(line.encode() + b"\n")
+            self._prompt(channel)
+
+    @staticmethod
+    def _prompt(channel):
+        seen = b""
+        while b"(qemu) " not in seen:
+            more = channel.recv(4096)
+            assert more, "the monitor is gone"
+            seen += more
