@@ -71,10 +71,14 @@ endif
 vm-modules:
 	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
 
+# A program in C, as its subject is the headers, too.
+API_ERRNO := cc -O2 -Wall -Wextra -Werror -I include -o build/cargo/release/api-errno tests/tools/api-errno.c
+
 .PHONY: apps
 ifeq ($(NATIVE),yes)
 apps: ## the programs, in build/cargo/release
 	@CARGO_TARGET_DIR=build/cargo cargo build --workspace --release --locked --quiet
+	@$(API_ERRNO)
 else
 apps: env-apps
 endif
@@ -82,6 +86,7 @@ endif
 .PHONY: env-apps
 env-apps: fetch
 	@$(ENV) cargo build --workspace --release --offline --locked --quiet
+	@$(ENV) $(API_ERRNO)
 
 .PHONY: fetch
 fetch:

@@ -52,6 +52,11 @@ struct nmreq_pst_fd_reg {
 #define NS_PST_FIN	0x0800
 /* rx, len == doff: reset or failed, see getsockopt(SO_ERROR). */
 #define NS_PST_ERR	0x1000
+/* tx, len == doff: receive nothing more of the socket, so that its window
+ * closes. What has been received still comes, and so does NS_PST_ERR. */
+#define NS_PST_HOLD	0x2000
+/* tx, len == doff: ends NS_PST_HOLD. */
+#define NS_PST_RESUME	0x4000
 
 /* ring flags of a tx ring, set by the kernel, cleared by the program: some
  * slot given back has NS_PST_UNSENT. */

@@ -35,6 +35,10 @@ pub const NS_PST_WRITABLE: u16 = 0x0400;
 pub const NS_PST_FIN: u16 = 0x0800;
 /// rx without payload: the socket failed.
 pub const NS_PST_ERR: u16 = 0x1000;
+/// tx without payload: receive nothing more of the socket.
+pub const NS_PST_HOLD: u16 = 0x2000;
+/// tx without payload: ends [`NS_PST_HOLD`].
+pub const NS_PST_RESUME: u16 = 0x4000;
 
 pub const NR_TIMESTAMP: u32 = 0x0002;
 pub const NR_FORWARD: u32 = 0x0004;

@@ -15,6 +15,7 @@ mod options;
 mod plain;
 mod request;
 mod site;
+mod slow;
 mod stack;
 mod table;
 

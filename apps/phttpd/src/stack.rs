@@ -4,7 +4,8 @@
 //! written into tx slots, which the next poll() sends.
 //!
 //! What the ring or a socket does not take waits in the connection (`Slow`),
-//! and so does its further input, up to a bound. A connection is closed only
+//! and so does its further input; when that is much, the kernel is told to hold
+//! the peer. A connection is closed only
 //! when the tx ring has been drained, as slots name sockets by descriptor: an
 //! answer must not end up in the next connection with the same number.
 
@@ -20,10 +21,13 @@ use crate::http::{Connection, Shared};
 use crate::listen::{accept, Accepted};
 use crate::options::Options;
 use crate::site::{Out, Site};
+use crate::slow::Slow;
 use crate::table::{Lingering, Table};
 use crate::{during, Stop};
 
-/// Most input of a connection that may wait because its answers do.
+/// Most input of a connection that may wait because its answers do. What the
+/// kernel gives before it hears that the peer is to be held must fit: an rx
+/// ring's worth.
 const MAX_UNREAD: usize = 4 << 20;
 /// Tx slots a connection may fill in one go before the others have their turn.
 const TURN: u32 = 128;
@@ -68,19 +72,6 @@ struct Peer {
     ending: bool,
     /// Failed: whatever still comes is of no interest.
     dead: bool,
-}
-
-/// Of a connection whose answers wait.
-#[derive(Default)]
-struct Slow {
-    /// Answers to be sent before anything else.
-    unsent: Vec<u8>,
-    /// How many bytes at the start of `unsent` came back from the kernel.
-    returned: usize,
-    /// Input to be looked at after that.
-    unread: Vec<u8>,
-    /// The socket is full; the kernel will say when it is not.
-    blocked: bool,
 }
 
 /// Fills tx slots with the answers to one connection.
@@ -293,11 +284,7 @@ impl Connections<'_> {
                 let unsent = out.finish();
                 if full {
                     let unread = payload[taken..].to_vec();
-                    peer.slow = Some(Box::new(Slow {
-                        unsent,
-                        unread,
-                        ..Slow::default()
-                    }));
+                    peer.slow = Some(Box::new(Slow::new(unsent, unread)));
                     self.waiting.push(fd);
                 } else if peer.http.closing() {
                     self.end(fd);
@@ -307,6 +294,7 @@ impl Connections<'_> {
             Some(_) if peer.http.closing() => {}
             Some(slow) if slow.unread.len() + payload.len() <= MAX_UNREAD => {
                 slow.unread.extend_from_slice(payload);
+                slow.regulate(fd, tx);
             }
             Some(_) => self.abort(fd),
         }
@@ -355,9 +343,22 @@ impl Connections<'_> {
         if self.waiting.is_empty() {
             return;
         }
-        for fd in std::mem::take(&mut self.waiting) {
-            self.go_on(fd, tx);
+        // First, as answers may fill the ring.
+        for &fd in &self.waiting {
+            if let Some(slow) = self.peers.get(fd).and_then(|peer| peer.slow.as_mut()) {
+                slow.regulate(fd, tx);
+            }
         }
+        let mut served = 0;
+        for fd in std::mem::take(&mut self.waiting) {
+            let room = tx.reserve().is_some();
+            self.go_on(fd, tx);
+            if room {
+                served = self.waiting.len();
+            }
+        }
+        // Who found no room is first next time.
+        self.waiting.rotate_left(served);
     }
 
     /// Send what waits in a connection, then look at the input that waits.
@@ -383,7 +384,8 @@ impl Connections<'_> {
         let full = out.full();
         slow.unsent = out.finish();
         slow.unread.drain(..taken);
-        if full {
+        slow.regulate(fd, tx);
+        if full || slow.held() {
             peer.slow = Some(slow);
             self.waiting.push(fd);
         } else if peer.finished || peer.http.closing() {

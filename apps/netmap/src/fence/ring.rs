@@ -10,7 +10,7 @@
 use super::buffer::{ExtraBuf, MemoryTag, SharedBuf};
 use super::map::RingMem;
 use crate::abi::{NetmapSlot, NR_PST_UNSENT, NS_BUF_CHANGED, NS_MOREFRAG, NS_PST_KEEP};
-use crate::abi::{NS_PST_UNSENT, NS_REPORT};
+use crate::abi::{NS_PST_HOLD, NS_PST_RESUME, NS_PST_UNSENT, NS_REPORT};
 use crate::stack::Ptr;
 
 /// `index` moved on by one slot.
@@ -416,6 +416,21 @@ impl TxSlot<'_> {
         self.slot.len = len;
         self.slot.ptr = Ptr(self.slot.ptr).with(fd, 0).0;
         self.commit();
+    }
+
+    /// Stack ports: receive nothing more of socket `fd` until
+    /// [`TxSlot::resume`], so that its window closes and its peer has to wait.
+    /// What has been received still comes, with one more sync at most; so does
+    /// the news that the socket failed. Sending is not affected.
+    pub fn hold(mut self, fd: i32) {
+        self.slot.flags |= NS_PST_HOLD;
+        self.send_to(fd, 0);
+    }
+
+    /// Stack ports: end [`TxSlot::hold`].
+    pub fn resume(mut self, fd: i32) {
+        self.slot.flags |= NS_PST_RESUME;
+        self.send_to(fd, 0);
     }
 
     /// Stack ports: send the payload of a received slot on socket `fd` without

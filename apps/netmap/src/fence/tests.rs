@@ -347,3 +347,25 @@ fn extra_buffers_are_listed_swapped_and_given_back() {
     assert_eq!(found, [2, 7, 8]);
     assert_eq!(size_of::<NetmapIf>(), 56);
 }
+
+#[test]
+fn holding_a_socket_takes_an_empty_slot() {
+    let m = Memory::new(3);
+    let mut tx = TxRing::new(m.mem(), MemoryTag::new());
+    tx.reserve().unwrap().hold(7);
+    tx.reserve().unwrap().resume(8);
+    tx.reserve().unwrap().send_to(9, 5);
+    let news: Vec<_> = (0..3).map(|i| m.slot(i)).collect();
+    let fds: Vec<_> = news.iter().map(|s| Ptr(s.ptr).fd()).collect();
+    assert_eq!(fds, [7, 8, 9]);
+    assert_eq!(news[0].flags, NS_PST_HOLD);
+    assert_eq!(news[1].flags, NS_PST_RESUME);
+    assert_eq!(news[2].flags, 0);
+    assert_eq!([news[0].len, news[1].len, news[2].len], [0, 0, 5]);
+    assert!(tx.reserve().is_none());
+    // A slot is used again without its old flags.
+    m.field(offset_of!(NetmapRing, head), 0);
+    tx.refresh();
+    tx.reserve().unwrap().send_to(7, 1);
+    assert_eq!(m.slot(0).flags, 0);
+}
