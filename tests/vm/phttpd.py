@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+"""phttpd in a guest, and nmload against it from the client's side."""
+
+import contextlib
+import re
+import time
+
+import vm as vmlib
+
+PORT = 60000
+NMLOAD = "/src/build/cargo/release/nmload"
+
+
+@contextlib.contextmanager
+def serving(vm, nics=("eth0",), options="-l 64 -c"):
+    """A running server over a stack port on `nics`; on leaving it must end with status 0 on SIGTERM."""
+    job = vm.spawn(f"exec phttpd -P {PORT} {options} " + " ".join(f"-i {nic}" for nic in nics))
+    try:
+        vm.run(f"for n in $(seq 100); do grep -q 'port {PORT}' /run/job{job.number}.log && exit; usleep 50000; done; exit 1")
+        # A NIC that enters netmap mode restarts its link.
+        for nic in vm.nics:
+            vmlib.host(f"for n in $(seq 15); do ping -c 1 -W 1 {nic.guest} >/dev/null && exit; done; exit 1")
+        yield job
+        assert job.poll() is None, job.output()
+    finally:
+        job.kill()
+    assert job.wait() == 0, job.output()
+
+
+def server(nic, six=False):
+    """Where a server is heard on a NIC, as ADDRESS:PORT."""
+    return f"[{nic.guest6}]:{PORT}" if six else f"{nic.guest}:{PORT}"
+
+
+def nmload(nic, what, timeout=60, six=False):
+    """Runs nmload against a server in the guest; what it said. It must find everything in order."""
+    return vmlib.host(f"{NMLOAD} {server(nic, six)} {what} -t {timeout}", timeout=timeout + 20).out
+
+
+def registered(vm, wanted=0, timeout=10):
+    """Sockets of all stack ports, after a while in which they may become `wanted`."""
+    end = time.monotonic() + timeout
+    while True:
+        listing = vm.run("cat /sys/kernel/debug/netmap/ports").out
+        count = sum(int(count) for count in re.findall(r"ring \d+ sockets (\d+)", listing))
+        if count == wanted or time.monotonic() > end:
+            return count
+        time.sleep(0.2)
