@@ -290,9 +290,11 @@ impl LockedSock<'_> {
     pub(crate) fn failed(&self) -> bool {
         // SAFETY: as above.
         let err = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sk_err) };
+        if err != 0 {
+            return true;
+        }
         // SAFETY: as above.
-        err != 0
-            || self.sock.state() == TCP_CLOSE && !unsafe { bindings::nms_sock_done(self.as_ptr()) }
+        self.sock.state() == TCP_CLOSE && !unsafe { bindings::nms_sock_done(self.as_ptr()) }
     }
 
     /// Puts the hook on. The object is kept until the hook is off.
