@@ -67,6 +67,11 @@ def test_a_process_that_overwrites_its_port_harms_nobody(vm):
     assert pools(vm) == []
 
 
+def memory_free(vm):
+    """Free memory of the guest in KiB."""
+    return int(vm.run("grep MemFree /proc/meminfo").out.split()[1])
+
+
 def test_a_killed_process_leaves_nothing(vm):
     free = []
     for _ in range(10):
@@ -74,5 +79,11 @@ def test_a_killed_process_leaves_nothing(vm):
         process.kill(9)
         process.wait()
         assert pools(vm) == []
-        free.append(int(vm.run("grep MemFree /proc/meminfo").out.split()[1]))
-    assert min(free[5:]) > free[4] - 4096, free
+        free.append(memory_free(vm))
+    # Pages come back a little later, by RCU and the CPUs' own lists.
+    for _ in range(20):
+        if free[-1] > free[4] - 4096:
+            break
+        time.sleep(1)
+        free.append(memory_free(vm))
+    assert free[-1] > free[4] - 4096, free
