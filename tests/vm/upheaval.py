@@ -84,22 +84,19 @@ class Load:
             time.sleep(0.1)
 
 
-def free_memory(vm):
-    """Free memory of the guest in KiB, caches dropped and RCU's work done."""
-    vm.run("echo 3 >/proc/sys/vm/drop_caches; sleep 0.3")
-    return int(vm.run("grep MemFree: /proc/meminfo").out.split()[1])
-
-
-def unreclaimable(vm):
-    """Slab memory that nothing can reclaim, in KiB."""
-    return int(vm.run("grep SUnreclaim: /proc/meminfo").out.split()[1])
+# Free memory with what waits on per-CPU lists, which is tens of MiB and comes and goes; slabs that nothing can reclaim.
+MEASURE = r"""
+echo 3 >/proc/sys/vm/drop_caches; sleep 0.3
+lists=$(awk '/pagesets/ {on = 1} /^Node|start_pfn/ {on = 0} on && $1 == "count:" {n += $2} END {print n}' /proc/zoneinfo)
+awk -v lists="$lists" '/^MemFree:/ {print $2 + 4 * lists} /^SUnreclaim:/ {print $2}' /proc/meminfo
+"""
 
 
 class Memory:
-    """Tells whether rounds of something leave memory behind: note() after each round, check() in the end."""
+    """Tells whether rounds of something leave memory (KiB) behind: note() after each round, check() in the end."""
 
-    # Per-CPU lists and slabs that are kept part-filled come and go by this much, in KiB.
-    NOISE = 3072
+    # Slabs that are kept part-filled come and go by this much, in KiB; a round may leave a seventh of it.
+    NOISE = 700
 
     def __init__(self, vm):
         self.vm = vm
@@ -107,8 +104,10 @@ class Memory:
         self.slab = []
 
     def note(self):
-        self.free.append(free_memory(self.vm))
-        self.slab.append(unreclaimable(self.vm))
+        """The round's processes have ended: what they wrote is in memory, too, and not looked at any more."""
+        free, slab = self.vm.run("rm -f /run/job*\n" + MEASURE).out.split()
+        self.free.append(int(free))
+        self.slab.append(int(slab))
 
     def check(self):
         """Compares the best of the last third with the best of the third before: the first warms caches."""
