@@ -8,7 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 ENV := scripts/env
-PYTEST := $(ENV) python3 -m pytest -o cache_dir=build/pytest
+PYTEST := $(ENV) python3 -m pytest -p no:cacheprovider
 
 # `make` and `make modules` build for the running kernel where that is a supported one of Debian 13, else for
 # the virtual machine's.
@@ -44,8 +44,7 @@ test-host: lint ## unit and property tests, the ABI check
 
 .PHONY: test-vm
 test-vm: vm-modules env-apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
-# What fails has one more chance, in a fresh machine: an emulated CPU on a busy host can miss a time limit.
-	@$(PYTEST) $(or $(TESTS),tests) || $(PYTEST) --last-failed --last-failed-no-failures none $(or $(TESTS),tests)
+	@$(PYTEST) $(or $(TESTS),tests)
 
 SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py -k 'archives or driver_unloads or stack and (get_and_post or 3_mib)'
 

@@ -4,6 +4,8 @@
 import re
 import time
 
+from upheaval import Memory
+
 PARAMETERS = "/sys/module/netmap/parameters"
 DEFAULTS = {
     "admode": 0, "buf_num": 163840, "buf_size": 2048, "if_num": 100, "if_size": 1024, "ring_num": 200,
@@ -67,23 +69,12 @@ def test_a_process_that_overwrites_its_port_harms_nobody(vm):
     assert pools(vm) == []
 
 
-def memory_free(vm):
-    """Free memory of the guest in KiB."""
-    return int(vm.run("grep MemFree /proc/meminfo").out.split()[1])
-
-
 def test_a_killed_process_leaves_nothing(vm):
-    free = []
-    for _ in range(10):
+    memory = Memory(vm)
+    for _ in range(12):
         process = hold(vm, "pst:7")
         process.kill(9)
         process.wait()
         assert pools(vm) == []
-        free.append(memory_free(vm))
-    # Pages come back a little later, by RCU and the CPUs' own lists.
-    for _ in range(20):
-        if free[-1] > free[4] - 4096:
-            break
-        time.sleep(1)
-        free.append(memory_free(vm))
-    assert free[-1] > free[4] - 4096, free
+        memory.note()
+    memory.check()
