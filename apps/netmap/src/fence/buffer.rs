@@ -60,12 +60,22 @@ impl ExtraBuf {
 }
 
 /// A buffer whose contents stay as they are from now on, so that any number of
-/// tx slots may name it at the same time. Its memory stays taken until the
-/// port is closed: nobody can tell when the last peer has acknowledged it.
+/// tx slots may name it at the same time.
 #[derive(Clone, Debug)]
 pub struct SharedBuf(pub(super) Arc<ExtraBuf>);
 
 impl SharedBuf {
+    /// Take the buffer back, to swap it into a slot or to write to it. Returns
+    /// it as the error while there are clones.
+    ///
+    /// Who gives it to the port's rings may do so at any time: the kernel does
+    /// not use it for anything else before the last peer has acknowledged it.
+    /// Who writes to it must know that himself (SIOCOUTQ of the sockets tells),
+    /// or the peers get what is written.
+    pub fn into_extra(self) -> std::result::Result<ExtraBuf, SharedBuf> {
+        Arc::try_unwrap(self.0).map_err(SharedBuf)
+    }
+
     /// The number of the buffer.
     pub fn index(&self) -> u32 {
         self.0.index
