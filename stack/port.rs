@@ -177,6 +177,7 @@ impl Backend for StackPort {
         self.nics.show(w)?;
         for (i, ring) in self.rings().iter().enumerate() {
             w.write_fmt(fmt!("  ring {i} sockets {}\n", ring.count()))?;
+            ring.show(w)?;
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ impl Fill<'_> {
         if socket.has(DEAD) {
             return;
         }
-        if socket.has(WANT_WRITE) && socket.sock.established() && socket.sock.writeable() {
+        if socket.has(WANT_WRITE) && socket.sock.established() && sock.room() {
             socket.clear(WANT_WRITE);
             if !self.event(fd, NS_PST_WRITABLE) {
                 socket.set(WANT_WRITE);

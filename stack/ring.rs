@@ -17,6 +17,7 @@ use crate::sys::bh::{jiffies, BhGuard};
 use crate::sys::ready::{ReadyList, Taken};
 use crate::sys::timer::{Tick, Timer};
 use core::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, ArcBorrow, SpinLock};
 
@@ -262,6 +263,23 @@ impl Ring {
                 .is_some_and(|rx| rx.lock().pending());
         }
         work
+    }
+
+    /// Sockets that wait for something, or are waited for.
+    pub(super) fn show(&self, w: &mut dyn fmt::Write) -> fmt::Result {
+        let polling = self.polling.load(Ordering::Relaxed);
+        let masked = self.masked.load(Ordering::Relaxed);
+        if polling || masked || self.any() {
+            let ready = self.any();
+            w.write_fmt(fmt!(
+                "    polling {polling} masked {masked} ready {ready}\n"
+            ))?;
+        }
+        let len = self.table.lock().0.len();
+        for socket in (0..len).filter_map(|i| self.socket(i as i32)) {
+            socket.show(w)?;
+        }
+        Ok(())
     }
 
     /// The port goes: no timer any more.

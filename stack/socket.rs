@@ -13,6 +13,7 @@ use crate::sys::hook::{Hook, Upcalls};
 use crate::sys::ready::{Link, Linked};
 use crate::sys::sock::Sock;
 use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
 
@@ -20,7 +21,8 @@ use kernel::sync::{Arc, ArcBorrow};
 pub(super) const FIN_TOLD: u32 = 1;
 /// The application was told that the connection is dead.
 pub(super) const ERR_TOLD: u32 = 2;
-/// Slots were handed back unsent; the application waits to be told of room.
+/// Slots were handed back unsent; the application waits to be told of room. While it is set, the
+/// socket is in the ready list or TCP has been asked, under the socket's lock, to tell of room.
 pub(super) const WANT_WRITE: u32 = 4;
 /// The application wants no more of its data for now.
 pub(super) const HELD: u32 = 16;
@@ -77,6 +79,34 @@ impl Socket {
     /// Clears flags.
     pub(super) fn clear(&self, flags: u32) {
         self.flags.fetch_and(!flags, Ordering::AcqRel);
+    }
+
+    /// A line for a socket that waits for something or is in the ready list.
+    pub(super) fn show(&self, w: &mut dyn fmt::Write) -> fmt::Result {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let data = self.sock.has_data();
+        if flags == 0 && !data && !self.link.linked() {
+            return Ok(());
+        }
+        w.write_fmt(fmt!("    socket {}", self.fd))?;
+        for (flag, name) in [
+            (FIN_TOLD, "fin"),
+            (ERR_TOLD, "error"),
+            (WANT_WRITE, "wants-room"),
+            (HELD, "held"),
+            (DEAD, "dead"),
+        ] {
+            if flags & flag != 0 {
+                w.write_fmt(fmt!(" {name}"))?;
+            }
+        }
+        if data {
+            w.write_fmt(fmt!(" data"))?;
+        }
+        if self.link.linked() {
+            w.write_fmt(fmt!(" ready"))?;
+        }
+        w.write_fmt(fmt!("\n"))
     }
 
     /// Takes the hook off and marks the socket dead: the port goes, or the descriptor was reused.

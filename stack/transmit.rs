@@ -167,32 +167,21 @@ impl<'a> Tx<'a> {
         if run.flags & (NS_PST_HOLD | NS_PST_RESUME) != 0 {
             self.hold(run);
         }
-        // The bytes taken, or None for a socket that takes no more now. A closed or dead socket
-        // takes everything: there is nobody to send to, and the application hears of it by itself.
+        // The bytes taken. A closed or dead socket takes everything: there is nobody to send to, and
+        // the application hears of it by itself.
         let taken = match self.find(run.fd) {
-            Some(_) if bytes == 0 => Some(0),
-            Some(socket) if socket.has(WANT_WRITE) => None,
-            Some(socket) => {
-                let mut sock = socket.sock.lock();
-                // Once closed it must not be touched: its struct socket is gone.
-                let sent = if socket.has(DEAD) {
-                    Ok(bytes)
-                } else {
-                    sock.send(&mut run.parts, bytes, splice, ROOM)
-                };
-                match sent {
-                    Ok(n) => Some(n),
-                    Err(e) if e == EAGAIN => None,
-                    Err(_) => Some(bytes),
-                }
-            }
-            None => Some(bytes),
+            Some(_) if bytes == 0 => 0,
+            // It was full before in this sync, or the application has not seen yet that it was.
+            Some(socket) if socket.has(WANT_WRITE) => 0,
+            Some(socket) => push(socket, &mut run.parts, bytes, splice),
+            None => bytes,
         };
-        if taken.is_none_or(|n| n < bytes) {
-            self.blocked();
+        if taken < bytes {
+            // The rest of its slots comes back until it has room.
+            self.kring.mem.or_flags(NR_PST_UNSENT);
         }
         let bh = BhGuard::new();
-        self.give_back(run, taken.unwrap_or(0), splice, &mut spare);
+        self.give_back(run, taken, splice, &mut spare);
         bh
     }
 
@@ -236,18 +225,6 @@ impl<'a> Tx<'a> {
             }
         }
         !short
-    }
-
-    /// The socket took less than all: the rest of its slots comes back until it has room.
-    fn blocked(&mut self) {
-        self.kring.mem.or_flags(NR_PST_UNSENT);
-        if let Some(socket) = self.socket.as_ref() {
-            socket.set(WANT_WRITE);
-            // Room may have come before the flag was seen.
-            if socket.sock.writeable() && socket.sock.established() {
-                socket.ring.make_ready(socket.as_arc_borrow());
-            }
-        }
     }
 
     /// Returns the slots of a run, of whose bytes the socket took `taken`.
@@ -360,6 +337,28 @@ impl<'a> Tx<'a> {
         };
         self.st.give_slot(&self.kring.mem, i, new, moved);
     }
+}
+
+/// Gives bytes to a socket; returns how many it took. If not all, it wants to be told of room.
+fn push(socket: &Arc<Socket>, parts: &mut Parts<'_>, bytes: usize, splice: bool) -> usize {
+    let mut sock = socket.sock.lock();
+    // Once closed it must not be touched: its struct socket is gone.
+    if socket.has(DEAD) {
+        return bytes;
+    }
+    let taken = match sock.send(parts, bytes, splice, ROOM) {
+        Ok(n) => n,
+        Err(e) if e == EAGAIN => 0,
+        Err(_) => return bytes,
+    };
+    if taken < bytes {
+        // Under the lock: what the peer acknowledges from here on calls `writable` with the flag set.
+        socket.set(WANT_WRITE);
+        if socket.sock.established() && sock.room() {
+            socket.ring.make_ready(socket.as_arc_borrow());
+        }
+    }
+    taken
 }
 
 /// Copies `len` bytes from one buffer (index, offset) to another. False if they do not fit.

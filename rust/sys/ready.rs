@@ -27,6 +27,11 @@ impl<T> Link<T> {
             linked: AtomicBool::new(false),
         }
     }
+
+    /// Whether the object is in a list now.
+    pub(crate) fn linked(&self) -> bool {
+        self.linked.load(Ordering::Relaxed)
+    }
 }
 
 /// The list.

@@ -136,7 +136,7 @@ bool nms_sock_readable(const struct sock *sk);
 bool nms_sock_done(const struct sock *sk);
 int nms_sock_send(struct sock *sk, struct bio_vec *bvec, unsigned int n, size_t bytes,
 		  bool splice, int room);
-bool nms_sock_writeable(const struct sock *sk);
+bool nms_sock_room(struct sock *sk);
 
 struct net *nms_net_current(void);
 void nms_net_put(struct net *net);

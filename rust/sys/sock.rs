@@ -138,12 +138,6 @@ impl Sock {
         unsafe { bindings::nms_sock_readable(self.0.as_ptr()) }
     }
 
-    /// Whether the send queue has room, as poll() would report it.
-    pub(crate) fn writeable(&self) -> bool {
-        // SAFETY: by the invariant.
-        unsafe { bindings::nms_sock_writeable(self.0.as_ptr()) }
-    }
-
     #[inline]
     fn state(&self) -> u8 {
         // SAFETY: by the invariant; a byte that is read while others may write it.
@@ -274,6 +268,13 @@ impl LockedSock<'_> {
         };
         kernel::error::to_result(n.min(0))?;
         Ok(n as usize)
+    }
+
+    /// Whether the send queue has room, as poll() would report it. If not, a `writable` upcall
+    /// follows when it has.
+    pub(crate) fn room(&mut self) -> bool {
+        // SAFETY: by the invariant of Sock; locked.
+        unsafe { bindings::nms_sock_room(self.as_ptr()) }
     }
 
     /// The peer has closed its side, and everything before has been read.

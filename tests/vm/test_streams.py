@@ -74,7 +74,6 @@ def test_peers_that_do_not_read_are_held_off(vm, how):
     assert number(out, "probes") > 10 and number(out, "worst_ms") < 1000, out
 
 
-@pytest.mark.xfail(reason="known: the fast stream can stall for seconds, see Known limits in docs/stack-port.md", strict=False)
 def test_slow_peers_beside_a_fast_stream(vm):
     with serving(vm), ThreadPoolExecutor() as pool:
         slow = pool.submit(nmload, vm.nics[0], "slow -c 4 -p 6 --echo --most 20000000")

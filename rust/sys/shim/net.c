@@ -358,8 +358,20 @@ int nms_sock_send(struct sock *sk, struct bio_vec *bvec, unsigned int n, size_t 
 	return sent;
 }
 
-bool nms_sock_writeable(const struct sock *sk)
+/*
+ * Whether the send queue has room, as poll() would report it; the socket is locked. If not, TCP is
+ * asked to call write_space when there is. It calls once for each time it is asked, and the room that
+ * it told of may be gone by the time somebody looks: splitting what is queued takes memory, too. So
+ * whoever looks in vain asks again.
+ */
+bool nms_sock_room(struct sock *sk)
 {
+	if (sk_stream_is_writeable(sk))
+		return true;
+	if (sk->sk_socket)
+		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	/* As in tcp_poll(): setsockopt() and others may have made room before the bit was seen. */
+	smp_mb__after_atomic();
 	return sk_stream_is_writeable(sk);
 }
 
