@@ -151,8 +151,24 @@ impl Backend for StackPort {
         Ok(())
     }
 
-    fn arm(&self, _port: &Port, kring: &Kring) -> bool {
-        !kring.tx && self.ring(kring.id).is_ok_and(|ring| ring.idle())
+    fn arm(&self, port: &Port, kring: &Kring) -> bool {
+        let Some(ring) = self.ring(kring.id).ok().filter(|_| !kring.tx) else {
+            return false;
+        };
+        if ring.idle() {
+            return true;
+        }
+        // The caller goes to sleep: time to see which lent buffers have come back.
+        ring.recover();
+        for kring in [
+            port.rx.get(usize::from(kring.id)),
+            port.tx.get(usize::from(kring.id)),
+        ] {
+            if let Some(mut st) = kring.and_then(|kring| kring.state.try_lock()) {
+                st.cache.recover();
+            }
+        }
+        false
     }
 
     fn fd_register(&self, _port: &Port, ring: u16, fd: i32) -> Result {

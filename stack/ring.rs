@@ -265,6 +265,16 @@ impl Ring {
         work
     }
 
+    /// Looks which buffers that the receive queues have lent are back.
+    pub(super) fn recover(&self) {
+        let _bh = BhGuard::new();
+        for queue in self.queues.lock().iter() {
+            if let Some(rx) = queue.nic.rx(queue.index) {
+                rx.lock().cache.recover();
+            }
+        }
+    }
+
     /// Sockets that wait for something, or are waited for.
     pub(super) fn show(&self, w: &mut dyn fmt::Write) -> fmt::Result {
         let polling = self.polling.load(Ordering::Relaxed);

@@ -226,6 +226,9 @@ fn owned_here(word: u32) -> bool {
         )
 }
 
+/// Lent buffers that are looked at in one go.
+const LOOKS: u32 = 8;
+
 /// Free buffers and lent ones of one NIC queue or one ring; lives under the lock of that.
 ///
 /// A method whose buffer is not in the state that it needs does nothing.
@@ -351,8 +354,29 @@ impl BufCache {
 
     /// Whether free buffers are short: better copy than lend.
     #[inline]
-    pub(crate) fn low(&self) -> bool {
+    pub(crate) fn low(&mut self) -> bool {
+        self.pool.free_hint() < self.reserve && self.still_low()
+    }
+
+    /// The same after a look for buffers that have come back. Nobody else looks: who copies needs
+    /// no free buffer, so without this a pool that was low once would be low for ever.
+    #[cold]
+    fn still_low(&mut self) -> bool {
+        self.reclaim(LOOKS);
+        self.pool.reclaim_some(LOOKS);
         self.pool.free_hint() < self.reserve
+    }
+
+    /// Takes back lent buffers while any of a few are idle or no longer lent. For when there is
+    /// nothing else to do: what a burst has lent is free again soon after it.
+    pub(crate) fn recover(&mut self) {
+        loop {
+            let before = self.lent.len;
+            self.reclaim(LOOKS);
+            if self.lent.len == before {
+                return;
+            }
+        }
     }
 
     /// Looks at up to `budget` of the oldest lent buffers and keeps those that are idle.

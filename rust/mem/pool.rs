@@ -364,6 +364,15 @@ impl Pool {
         self.note_free(&central);
     }
 
+    /// The same, for those who see that the pool is short of free buffers.
+    #[cold]
+    pub(super) fn reclaim_some(&self, budget: u32) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        self.reclaim_orphans(&mut central, budget);
+        self.note_free(&central);
+    }
+
     /// Looks at up to `budget` lent buffers that no cache looks after.
     fn reclaim_orphans(&self, central: &mut Central, budget: u32) {
         for _ in 0..budget.min(central.lent.len) {

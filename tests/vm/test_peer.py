@@ -7,6 +7,7 @@ import socket
 import time
 
 import vm as vmlib
+from accounting import buffers
 from upheaval import reachable
 
 PORT = 7100
@@ -107,3 +108,32 @@ def test_news_of_room_comes_though_room_comes_and_goes(vm):
         peer.do("send 1000")
         peer.do("poll 100")
         assert read(client, 1000) == pattern(total, 1000)
+
+
+def test_lent_buffers_come_back_to_an_idle_port(vm):
+    with connected(vm, room=500000) as (peer, client):
+        start = buffers(vm)[0]
+        peer.do("sndbuf 1000000")
+        total = peer.number("fill", "full")
+        assert buffers(vm)[0]["lent"] > start["lent"] + 100
+        assert read(client, total) == pattern(0, total)
+        peer.do(*["poll 300"] * 3)
+        end = buffers(vm)[0]
+        assert end["lent"] <= start["lent"] + 16, (start, end)
+        assert end["free"] >= start["free"] - 16, (start, end)
+
+
+def test_pool_that_was_low_is_not_low_for_ever(vm):
+    limit = vm.run("cat /proc/sys/net/core/wmem_max; echo 8000000 >/proc/sys/net/core/wmem_max").out.strip()
+    with connected(vm, room=500000) as (peer, client):
+        peer.do("sndbuf 4000000")
+        total = peer.number("fill", "full")
+        low = buffers(vm)[0]
+        assert low["lent"] > 1000 and low["free"] < 400, low
+        assert read(client, total) == pattern(0, total)
+        assert "writable" in peer.do("poll 5000")
+        # Without a poll() that finds nothing to do nobody has time to look for lent buffers but those who copy.
+        peer.do(*["send 40000", "sync"] * 60)
+        assert read(client, 60 * 40000) == pattern(total, 60 * 40000)
+        assert buffers(vm)[0]["free"] > low["free"] + 300, (low, buffers(vm)[0])
+    vm.run(f"echo {limit} >/proc/sys/net/core/wmem_max")
