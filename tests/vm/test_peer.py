@@ -110,6 +110,41 @@ def test_news_of_room_comes_though_room_comes_and_goes(vm):
         assert read(client, 1000) == pattern(total, 1000)
 
 
+def test_kept_buffers_are_sent_again_and_again(vm):
+    with connected(vm) as (peer, client):
+        peer.do("share 16")
+        block = b"".join(pattern(number * 1000, 1400) for number in range(16))
+        for _ in range(5):
+            before = buffers(vm)[0]
+            peer.do("keep 10")
+            assert read(client, 10 * len(block)) == block * 10
+            peer.do("poll 100")
+            # They are the application's all the time.
+            assert buffers(vm)[0]["user"] == before["user"]
+
+
+def test_kept_buffers_survive_being_given_back_while_the_peer_waits(vm):
+    with connected(vm, room=5000) as (peer, client):
+        peer.do("sndbuf 200000")
+        peer.do("share 16")
+        block = b"".join(pattern(number * 1000, 1400) for number in range(16))
+        peer.do("keep 10")
+        assert unsent(vm) > 100000
+        # The kernel gets them with references of TCP, and needs buffers: every received frame takes one.
+        peer.do("unshare")
+        peer.do("give")
+        sent = 0
+        for _ in range(15):
+            client.sendall(bytes(200000))
+            sent += 200000
+            peer.do(*["poll 50"] * 4)
+        assert peer.number("left", "left") == 0
+        end = time.monotonic() + 20
+        while peer.number("poll 100", "received") < sent:
+            assert time.monotonic() < end
+        assert read(client, 10 * len(block)) == block * 10
+
+
 def test_lent_buffers_come_back_to_an_idle_port(vm):
     with connected(vm, room=500000) as (peer, client):
         start = buffers(vm)[0]
