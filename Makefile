@@ -24,6 +24,7 @@ help: ## this list
 	@echo
 	@echo "KERNEL=7.2   another kernel series than the newest supported one"
 	@echo "COUNT=1      make demo: count guest instructions per request too"
+	@echo "NIC=ixgbe    make vm: another NIC than e1000 (ixgbe, x540 and i40e are models of our own, docs/nic-models.md)"
 
 .PHONY: demo
 demo: vm-modules fetch ## phttpd on plain sockets and on a stack port, measured in a virtual machine
@@ -94,7 +95,7 @@ fetch:
 
 .PHONY: vm
 vm: vm-modules env-apps ## a virtual machine with all of it, and a shell in it
-	@scripts/vm
+	@scripts/vm $(if $(NIC),--nic $(NIC))
 
 .PHONY: deps
 deps: ## on a Debian 13 server: install what building the modules there needs

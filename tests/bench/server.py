@@ -35,21 +35,23 @@ class Turn(NamedTuple):
 class Server:
     """A virtual machine with one server in it, paused except during its turns.
 
-    The epoll server runs on the stock e1000 of the kernel package, the stack port on the patched one.
+    The epoll server runs on the stock driver of the kernel package, the stack port on the patched one.
     """
 
-    def __init__(self, kind, counting=None, blocks=False):
+    def __init__(self, kind, counting=None, blocks=False, nic="e1000", smp=1):
         self.kind = kind
         self.counter = f"/tmp/{kind}.counter" if counting else None
         options = {}
         if counting:
             plugin = f"{vmlib.TOP}/build/counter.so,socket={self.counter}" + (",blocks=on" if blocks else "")
             options = {"emulator": counting, "accel": "tcg", "qemu": ["-plugin", plugin], "append": "nokaslr"}
-        self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=["e1000"] if kind == "epoll" else [], **options)
+        driver = vmlib.nicmodel.driver_of(nic)
+        self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=[driver] if kind == "epoll" else [],
+                           nic=nic, smp=smp, **options)
         nic = self.vm.nics[0]
         if kind == "stack":
             self.vm.run("modprobe netmap")
-        self.vm.run(f"modprobe e1000 && nic-setup {nic.name} {nic.guest}/24")
+        self.vm.run(f"modprobe {driver} && nic-setup {nic.name} {nic.guest}/24")
         self.job = self.vm.spawn("exec " + SERVERS[kind])
         self.url = f"http://{nic.guest}:{PORT}/"
         self._wait()

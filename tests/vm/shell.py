@@ -4,6 +4,7 @@
 import argparse
 import sys
 
+import nicmodel
 import vm
 
 parser = argparse.ArgumentParser(
@@ -18,11 +19,14 @@ parser.add_argument("--timeout", type=int, default=600, help="seconds that COMMA
 parser.add_argument("--smp", type=int, default=1, help="vCPUs (default 1)")
 parser.add_argument("--mem", type=int, default=1024, help="MiB of memory (default 1024)")
 parser.add_argument("--nics", type=int, default=1, help="NICs, each on a tap of its own (default 1)")
+parser.add_argument("--nic", default="e1000", choices=["e1000", *nicmodel.CARDS], help="kind of NIC (default e1000)")
+parser.add_argument("--stock", action="store_true", help="the kernel package's driver, not the patched one")
 parser.add_argument("--append", default="", help="more kernel arguments")
 options = parser.parse_args()
 
 command = " ".join(options.run)
-machine = vm.VM(name="shell", smp=options.smp, mem=options.mem, nics=options.nics, append=options.append,
+machine = vm.VM(name="shell", smp=options.smp, mem=options.mem, nics=options.nics, nic=options.nic,
+                append=options.append, stock=[nicmodel.driver_of(options.nic)] if options.stock else [],
                 shell=not command and not options.host)
 status = 0
 with machine:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import initramfs
+import nicmodel
 
 TOP = Path(__file__).resolve().parents[2]
 CACHE = Path("/cache")
@@ -50,7 +51,7 @@ class CommandError(VMError):
 
 
 class Nic(NamedTuple):
-    """One emulated NIC: its guest name, the host's tap and both ends' addresses."""
+    """One emulated NIC: its guest name, the host's tap, both ends' addresses, and its process if it is a modelled one."""
 
     name: str
     tap: str
@@ -59,6 +60,7 @@ class Nic(NamedTuple):
     host6: str
     guest6: str
     mac: str
+    model: nicmodel.Model | None = None
 
 
 def host(command, check=True, timeout=120, **options):
@@ -85,7 +87,8 @@ def own_programs():
     built = TOP / "build/cargo/release"
     if not built.is_dir():
         return []
-    return [f for f in sorted(built.iterdir()) if f.is_file() and os.access(f, os.X_OK) and f.suffix == ""]
+    return [f for f in sorted(built.iterdir())
+            if f.is_file() and os.access(f, os.X_OK) and f.suffix == "" and f.name != "nicmodel"]
 
 
 class Process:
@@ -122,7 +125,8 @@ class Process:
 class VM:
     """A running virtual machine.
 
-    nics: number of NICs; nic: QEMU's model; smp, mem (MiB); append: more kernel arguments;
+    nics: number of NICs; nic: QEMU's model, or one of nicmodel.CARDS ("ixgbe", "x540", "i40e");
+    smp, mem (MiB); append: more kernel arguments;
     modules: more stock modules to carry; programs: more programs; files: {guest path: host path};
     mitigations: False for figures that are to be compared with published ones;
     pin: vCPU on one core, all other threads on the other; shell: a shell on this terminal besides;
@@ -149,9 +153,11 @@ class VM:
         self.buffer = b""
         self.nics = []
         self.subnets = []
+        self.driver = nicmodel.driver_of(nic)
         self.process = self.channel = None
         initramfs.build(self.dir / "initramfs", self.kernel, self.release,
-                        programs=[*own_programs(), *programs], files=files, modules=modules, stock=stock)
+                        programs=[*own_programs(), *programs], files=files,
+                        modules=[*modules, self.driver], stock=stock)
         try:
             self._start(nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu)
             if pin:
@@ -164,7 +170,13 @@ class VM:
         path = f"/tmp/{self.dir.name}.command"
         arguments = ["console=ttyS0", "loglevel=5", "panic=-1", "net.ifnames=0", "random.trust_cpu=on"]
         command = [self.emulator, "-name", f"{self.dir.name},debug-threads=on", "-nodefaults", "-no-reboot",
-                   "-display", "none", "-M", "pc", "-smp", str(smp), "-m", str(mem)]
+                   "-display", "none", "-smp", str(smp), "-m", str(mem)]
+        if nic in nicmodel.CARDS:
+            # The models reach the guest's memory through its file; their cards want slots of PCI Express.
+            command += ["-M", "q35,memory-backend=mem0",
+                        "-object", f"memory-backend-memfd,id=mem0,size={mem}M,share=on"]
+        else:
+            command += ["-M", "pc"]
         if self.accel == "kvm":
             command += ["-accel", "kvm", "-cpu", "host"]
         else:
@@ -182,9 +194,14 @@ class VM:
                     "-device", "virtserialport,chardev=command,name=command"]
         for index in range(nics):
             made = self._tap(index)
+            if nic in nicmodel.CARDS:
+                program = TOP / "build/cargo/release/nicmodel"
+                made = made._replace(model=nicmodel.Model(program, nic, self.dir, index, made.tap, made.mac))
+                command += made.model.arguments(index)
+            else:
+                command += ["-netdev", f"tap,id=net{index},ifname={made.tap},script=no,downscript=no",
+                            "-device", f"{nic},netdev=net{index},mac={made.mac},romfile="]
             self.nics.append(made)
-            command += ["-netdev", f"tap,id=net{index},ifname={made.tap},script=no,downscript=no",
-                        "-device", f"{nic},netdev=net{index},mac={made.mac},romfile="]
         with open(self.dir / "qemu.log", "w", encoding="utf-8") as log:
             terminal = {} if shell else {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             self.process = subprocess.Popen([*command, *qemu], **terminal)
@@ -218,6 +235,13 @@ class VM:
         for task in os.listdir(f"/proc/{self.process.pid}/task"):
             comm = Path(f"/proc/{self.process.pid}/task/{task}/comm").read_text()
             os.sched_setaffinity(int(task), {cores[0]} if comm.startswith("CPU") else set(cores[1:]))
+        for model in self.models():
+            for task in os.listdir(f"/proc/{model.process.pid}/task"):
+                os.sched_setaffinity(int(task), set(cores[1:]))
+
+    def models(self):
+        """The processes of its modelled NICs."""
+        return [nic.model for nic in self.nics if nic.model]
 
     def __enter__(self):
         return self
@@ -307,8 +331,8 @@ class VM:
                  f"n=0; until grep -q 1 /sys/class/net/{nic.name}/carrier; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
 
     def load(self):
-        """Loads netmap.ko and the patched e1000."""
-        self.run("modprobe netmap && modprobe e1000")
+        """Loads netmap.ko and the NICs' driver (the patched one, if there is one in build/)."""
+        self.run(f"modprobe netmap && modprobe {self.driver}")
 
     def dmesg(self):
         """The kernel log from the boot until now."""
@@ -330,6 +354,15 @@ class VM:
             raise AssertionError("the kernel log tells of a fault:\n" + "\n".join(lines[-80:]))
         if not self.alive():
             raise AssertionError("the machine died; console:\n" + self.console()[-4000:])
+        self.check_models()
+
+    def check_models(self):
+        """Fails if a modelled NIC has seen the driver do what it must not."""
+        for nic in self.nics:
+            if nic.model:
+                lines = nic.model.complained()
+                assert not lines, f"the model of {nic.name} complains:\n" + "\n".join(lines)
+                assert nic.model.alive(), f"the model of {nic.name} died:\n" + nic.model.errors.read_text()
 
     def cpu_time(self):
         """Host CPU seconds of the vCPU threads until now."""
@@ -347,6 +380,8 @@ class VM:
             self.process.wait()
         if self.channel is not None:
             self.channel.close()
+        for model in self.models():
+            model.end()
         for nic in self.nics:
             host(f"ip link del {nic.tap}", check=False)
         for subnet in self.subnets:

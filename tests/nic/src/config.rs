@@ -66,6 +66,7 @@ impl Config {
         made.dword(EXPRESS + 0x0c, 0x0000_0083);
         made.writable(EXPRESS + 0x10, &[0xc3, 0x0f]);
         made.word(EXPRESS + 0x12, 0x1083);
+        made.dword(EXPRESS + 0x2c, 0x0000_000e);
         made.writable(EXPRESS + 0x28, &[0x1f, 0x04]);
         made.writable(EXPRESS + 0x30, &[0x0f, 0x00]);
         made
