@@ -20,3 +20,4 @@ pub mod net;
 pub mod runner;
 pub mod server;
 pub mod wire;
+pub mod xl710;

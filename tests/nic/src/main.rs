@@ -18,6 +18,7 @@ use nicmodel::ixgbe::{Ixgbe, Kind};
 use nicmodel::runner::Runner;
 use nicmodel::server;
 use nicmodel::wire::Wire;
+use nicmodel::xl710::Xl710;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Model {
@@ -29,6 +30,9 @@ enum Model {
     Sfp,
     /// X540-AT2 (8086:1528).
     X540,
+    /// XL710 with one SFP+ port (8086:1572).
+    #[value(name = "xl710")]
+    Xl710,
 }
 
 /// A NIC for QEMU: -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"PATH"}}'
@@ -67,6 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Model::Kx4 => Box::new(Ixgbe::new(Kind::Kx4, mac)),
         Model::Sfp => Box::new(Ixgbe::new(Kind::Sfp, mac)),
         Model::X540 => Box::new(Ixgbe::new(Kind::X540, mac)),
+        Model::Xl710 => Box::new(Xl710::new(mac)),
     };
     let identity = device.identity();
     let wire = Wire::new(Some(std::io::stdin().as_fd().try_clone_to_owned()?))?;
