@@ -62,6 +62,59 @@ struct nmreq_pst_fd_reg {
  * slot given back has NS_PST_UNSENT. */
 #define NR_PST_UNSENT	0x0100
 
+/*
+ * Option of NETMAP_REQ_REGISTER: buffers by number. With it the extra buffers
+ * are not linked (ni_bufs_head is 0): their numbers are written to an array,
+ * and no byte of a buffer is read or written by giving it out or taking it
+ * back, which happens when the port is closed. With NETMAP_REQ_OPT_EXTMEM the
+ * program may also name buffers that it had in an earlier life of the memory:
+ * they are its own before any ring gets some.
+ *
+ * EINVAL: flags that are unknown or exclude each other; no room for
+ * nr_extra_bufs numbers; memory that was formatted with other parameters; a
+ * claim that is no buffer, or is there twice, or of memory without a header.
+ * EBUSY: a claimed buffer is somebody's.
+ */
+#define NETMAP_REQ_OPT_PST_BUFS	0x100
+
+struct nmreq_opt_pst_bufs {
+	struct nmreq_option	nro_opt;
+	uint64_t	nro_bufs;	/* address of uint32_t[nro_room] */
+	uint32_t	nro_claim;	/* in: so many at its start are claimed */
+	uint32_t	nro_room;	/* in: nro_claim + nr_extra_bufs or more */
+	uint32_t	nro_count;	/* out: entries now: what was claimed, then
+					 * the extra buffers. If a claim fails:
+					 * which one */
+	uint32_t	nro_flags;	/* PST_BUFS_* */
+};
+
+#define PST_BUFS_FORMAT		1	/* in: write a new header */
+#define PST_BUFS_EXISTING	2	/* in: there must be one that fits */
+#define PST_BUFS_FORMATTED	4	/* out: there was none: nothing of an
+					 * earlier life */
+
+/*
+ * What memory of NETMAP_REQ_OPT_EXTMEM begins with, little-endian. It tells
+ * programs what lies there; the kernel only compares it. The pools follow each
+ * other, each from the next page on: interfaces (the first one's place is the
+ * header's, if there are two or more), rings, buffers.
+ */
+#define PST_FORMAT_MAGIC	"NMPASTE1"
+#define PST_FORMAT_VERSION	1
+
+struct pst_format {
+	uint8_t		magic[8];
+	uint32_t	version;
+	uint32_t	header_size;	/* 64 */
+	uint64_t	memsize;
+	uint32_t	if_num, if_size;
+	uint32_t	ring_num, ring_size;
+	uint32_t	buf_num, buf_size;
+	uint64_t	id;		/* random, new with each formatting */
+	uint32_t	pad1;		/* 0 */
+	uint32_t	crc;		/* CRC-32C of the 60 bytes before */
+};
+
 #define NM_PST_OFFSET_MASK	0xffULL
 #define NM_PST_FD_SHIFT		8
 #define NM_PST_FD_MASK		(0xffffffffULL << NM_PST_FD_SHIFT)

@@ -77,11 +77,22 @@ fn user_library_agrees_with_the_table() {
         "nmreq_vale_attach" = a::NmreqValeAttach { reg, port_index }
         "nmreq_vale_detach" = a::NmreqValeDetach { port_index }
         "nmreq_pst_fd_reg" = a::NmreqPstFdReg { nr_fd }
+        "nmreq_pools_info" = a::NmreqPoolsInfo {
+            nr_memsize, nr_mem_id, nr_if_pool_offset, nr_if_pool_objtotal, nr_if_pool_objsize,
+            nr_ring_pool_offset, nr_ring_pool_objtotal, nr_ring_pool_objsize, nr_buf_pool_offset,
+            nr_buf_pool_objtotal, nr_buf_pool_objsize
+        }
+        "nmreq_option" = a::NmreqOption { nro_next, nro_reqtype, nro_status, nro_size }
+        "nmreq_opt_extmem" = a::NmreqOptExtmem { nro_opt, nro_usrptr, nro_info }
+        "nmreq_opt_pst_bufs" = a::NmreqOptPstBufs {
+            nro_opt, nro_bufs, nro_claim, nro_room, nro_count, nro_flags
+        }
     };
     let numbers = numbers!(netmap::abi:
         NETMAP_API NETMAP_REQ_IFNAMSIZ NIOCCTRL NIOCTXSYNC NIOCRXSYNC
         NETMAP_REQ_REGISTER NETMAP_REQ_PORT_INFO_GET NETMAP_REQ_PST_ATTACH NETMAP_REQ_PST_DETACH
-        NETMAP_REQ_PST_FD_REG
+        NETMAP_REQ_PST_FD_REG NETMAP_REQ_OPT_EXTMEM NETMAP_REQ_OPT_PST_BUFS
+        PST_BUFS_FORMAT PST_BUFS_EXISTING PST_BUFS_FORMATTED
         NS_BUF_CHANGED NS_REPORT NS_FORWARD NS_MOREFRAG NS_PST_KEEP NS_PST_UNSENT NS_PST_WRITABLE
         NS_PST_FIN NS_PST_ERR NS_PST_HOLD NS_PST_RESUME NR_TIMESTAMP NR_FORWARD NR_PST_UNSENT
         NR_REG_ALL_NIC NR_REG_SW NR_REG_NIC_SW NR_REG_ONE_NIC NR_REG_NULL NR_REG_ONE_SW
@@ -134,6 +145,9 @@ fn kernel_core_agrees_with_the_table() {
         "nmreq_pst_fd_reg" = a::NmreqPstFdReg { nr_fd }
         "nmreq_option" = a::NmreqOption { nro_next, nro_reqtype, nro_status, nro_size }
         "nmreq_opt_extmem" = a::NmreqOptExtmem { nro_opt, nro_usrptr, nro_info }
+        "nmreq_opt_pst_bufs" = a::NmreqOptPstBufs {
+            nro_opt, nro_bufs, nro_claim, nro_room, nro_count, nro_flags
+        }
         "nmreq_opt_csb" = a::NmreqOptCsb { nro_opt, csb_atok, csb_ktoa }
         "nmreq_opt_sync_kloop_mode" = a::NmreqOptSyncKloopMode { nro_opt, mode }
         "nmreq_opt_offsets" = a::NmreqOptOffsets {
@@ -162,6 +176,7 @@ fn kernel_core_agrees_with_the_table() {
         NETMAP_REQ_CSB_ENABLE NETMAP_REQ_PST_ATTACH NETMAP_REQ_PST_DETACH NETMAP_REQ_PST_FD_REG
         NETMAP_REQ_OPT_EXTMEM NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS NETMAP_REQ_OPT_CSB
         NETMAP_REQ_OPT_SYNC_KLOOP_MODE NETMAP_REQ_OPT_OFFSETS NETMAP_REQ_OPT_MAX
+        NETMAP_REQ_OPT_PST_BUFS PST_BUFS_FORMAT PST_BUFS_EXISTING PST_BUFS_FORMATTED
         NR_REG_DEFAULT NR_REG_ALL_NIC NR_REG_SW NR_REG_NIC_SW NR_REG_ONE_NIC NR_REG_PIPE_MASTER
         NR_REG_PIPE_SLAVE NR_REG_NULL NR_REG_ONE_SW
         NR_MONITOR_TX NR_MONITOR_RX NR_ZCOPY_MON NR_EXCLUSIVE NR_RX_RINGS_ONLY NR_TX_RINGS_ONLY
@@ -170,6 +185,26 @@ fn kernel_core_agrees_with_the_table() {
         NS_PST_KEEP NS_PST_UNSENT NS_PST_WRITABLE NS_PST_FIN NS_PST_ERR NS_PST_HOLD NS_PST_RESUME
         NR_TIMESTAMP NR_FORWARD NR_PST_UNSENT NI_PRIV_MEM);
     compare(structs, numbers);
+}
+
+#[test]
+fn the_library_reads_the_header_that_the_kernel_writes() {
+    use netmap_core::{format::Header, layout};
+    let params = layout::PoolParams::PRIVATE;
+    let geometry = layout::Geometry::extmem(&params, 63_000_000).unwrap();
+    let bytes = Header::new(&geometry, 0xfedc_ba98_7654_3210).to_bytes();
+    let format = netmap::Format::parse(&bytes).unwrap();
+    assert_eq!(format.memsize, geometry.memsize);
+    assert_eq!(format.id, 0xfedc_ba98_7654_3210);
+    assert_eq!(format.bufs_offset(), geometry.bufs.off);
+    for index in [0, 2, geometry.bufs.num - 1, geometry.bufs.num] {
+        assert_eq!(format.buf_offset(index), geometry.bufs.offset(index));
+    }
+    for bit in 0..512 {
+        let mut bytes = bytes;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(netmap::Format::parse(&bytes), None, "bit {bit}");
+    }
 }
 
 /// A C source in which every line of the table is an assertion.
@@ -197,6 +232,19 @@ fn assertions() -> String {
     }
     for (name, value) in &abi.numbers {
         writeln!(c, "static_assert({name} == {value}, \"{name}\");").unwrap();
+    }
+    for (field, offset) in [
+        ("version", 8),
+        ("memsize", 16),
+        ("if_num", 24),
+        ("id", 48),
+        ("crc", netmap_core::format::SIZE - 4),
+    ] {
+        writeln!(
+            c,
+            "static_assert(offsetof(struct pst_format, {field}) == {offset}, \"{field}\");"
+        )
+        .unwrap();
     }
     c.push_str("static_assert(offsetof(struct netmap_ring, slot) == 256, \"slot\");\n");
     c.push_str("static_assert(offsetof(struct netmap_if, ring_ofs) == 56, \"ring_ofs\");\n");

@@ -21,6 +21,18 @@ pub const NETMAP_REQ_PST_ATTACH: u16 = 16;
 pub const NETMAP_REQ_PST_DETACH: u16 = 17;
 pub const NETMAP_REQ_PST_FD_REG: u16 = 18;
 
+/// Pools in memory of the program's own.
+pub const NETMAP_REQ_OPT_EXTMEM: u32 = 1;
+/// Buffers by number.
+pub const NETMAP_REQ_OPT_PST_BUFS: u32 = 0x100;
+
+/// In: format the memory, whatever lies there.
+pub const PST_BUFS_FORMAT: u32 = 1;
+/// In: fail unless the memory has been formatted with these parameters.
+pub const PST_BUFS_EXISTING: u32 = 2;
+/// Out: the memory has been formatted.
+pub const PST_BUFS_FORMATTED: u32 = 4;
+
 pub const NS_BUF_CHANGED: u16 = 0x0001;
 pub const NS_REPORT: u16 = 0x0002;
 pub const NS_FORWARD: u16 = 0x0004;
@@ -115,6 +127,55 @@ pub struct NmreqValeDetach {
 pub struct NmreqPstFdReg {
     pub nr_fd: u32,
     pub pad1: u32,
+}
+
+/// Where the pools of a port lie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NmreqPoolsInfo {
+    pub nr_memsize: u64,
+    pub nr_mem_id: u16,
+    pub pad1: [u16; 3],
+    pub nr_if_pool_offset: u64,
+    pub nr_if_pool_objtotal: u32,
+    pub nr_if_pool_objsize: u32,
+    pub nr_ring_pool_offset: u64,
+    pub nr_ring_pool_objtotal: u32,
+    pub nr_ring_pool_objsize: u32,
+    pub nr_buf_pool_offset: u64,
+    pub nr_buf_pool_objtotal: u32,
+    pub nr_buf_pool_objsize: u32,
+}
+
+/// Head of an option of a request.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NmreqOption {
+    pub nro_next: u64,
+    pub nro_reqtype: u32,
+    pub nro_status: u32,
+    pub nro_size: u64,
+}
+
+/// Option [`NETMAP_REQ_OPT_EXTMEM`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NmreqOptExtmem {
+    pub nro_opt: NmreqOption,
+    pub nro_usrptr: u64,
+    pub nro_info: NmreqPoolsInfo,
+}
+
+/// Option [`NETMAP_REQ_OPT_PST_BUFS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NmreqOptPstBufs {
+    pub nro_opt: NmreqOption,
+    pub nro_bufs: u64,
+    pub nro_claim: u32,
+    pub nro_room: u32,
+    pub nro_count: u32,
+    pub nro_flags: u32,
 }
 
 /// One buffer in a ring.

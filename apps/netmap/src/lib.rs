@@ -36,22 +36,31 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The memory of a port may be the program's own ([`Memory`]), for example a
+//! file on persistent memory: then what is in its buffers outlives the program,
+//! and [`Builder::claim`] gets them back by number.
+//!
 //! A stack port carries the payload of TCP sockets instead of packets; see
 //! examples/echo.rs for a whole server.
 #![deny(unsafe_code)]
 
 pub mod abi;
+mod builder;
 mod fence;
+mod format;
 mod name;
 mod port;
 mod scribble;
 mod stack;
 
+pub use builder::{Builder, Formatting};
 pub use fence::{
-    ExtraBuf, Received, RxRing, RxSlot, SharedBuf, TxRing, TxSlot, Unsent, UnsentSlot,
+    ExtraBuf, Memory, MemoryRead, Received, RxRing, RxSlot, SharedBuf, TxRing, TxSlot, Unsent,
+    UnsentSlot,
 };
-pub use name::{NameError, PortName};
-pub use port::{Builder, Port, Ready, Wait, Watch, MAX_OTHERS};
+pub use format::{Format, PoolParams};
+pub use name::{Extmem, NameError, PortName};
+pub use port::{Port, Ready, Wait, Watch, MAX_OTHERS};
 pub use rustix::event::PollFlags;
 pub use scribble::Scribbler;
 pub use stack::Ptr;

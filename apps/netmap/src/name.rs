@@ -5,6 +5,7 @@ use crate::abi::{
     NETMAP_REQ_IFNAMSIZ, NR_EXCLUSIVE, NR_MONITOR_RX, NR_MONITOR_TX, NR_REG_ALL_NIC, NR_REG_NIC_SW,
     NR_REG_ONE_NIC, NR_REG_ONE_SW, NR_REG_SW, NR_RX_RINGS_ONLY, NR_TX_RINGS_ONLY, NR_ZCOPY_MON,
 };
+use crate::format::PoolParams;
 
 /// A port name taken apart.
 ///
@@ -13,6 +14,8 @@ use crate::abi::{
 ///   -N  *  ^  ^N                               ring N, host too, host only
 ///   /flags                                     x z t r T R
 ///   @N                                         memory id
+///   @extmem:file=F,if-num=N,...                buffers in a file, see [`Extmem`]
+///   @conf:rings=N,slots=N                      shape of a port that is not open
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortName {
@@ -26,6 +29,21 @@ pub struct PortName {
     pub flags: u64,
     /// Memory id, 0 for any.
     pub mem_id: u16,
+    /// Memory for the port's pools.
+    pub extmem: Option<Extmem>,
+    /// Rings in each direction, 0 for the default.
+    pub rings: u16,
+    /// Slots of each, 0 for the default.
+    pub slots: u32,
+}
+
+/// A file that a port's pools are built in, which exists and has its size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extmem {
+    /// `file`; without `,` and `@`.
+    pub file: String,
+    /// `if-num`, `if-size`, `ring-num`, `ring-size`, `buf-num`, `buf-size`.
+    pub params: PoolParams,
 }
 
 /// Why a port name cannot be read: the part that is wrong.
@@ -62,6 +80,9 @@ impl std::str::FromStr for PortName {
             ring: 0,
             flags: 0,
             mem_id: 0,
+            extmem: None,
+            rings: 0,
+            slots: 0,
         };
         if let Some(after) = rest.strip_prefix('-') {
             port.mode = NR_REG_ONE_NIC;
@@ -92,14 +113,65 @@ impl std::str::FromStr for PortName {
             }
             rest = &after[letters.len()..];
         }
-        if let Some(after) = rest.strip_prefix('@') {
-            (port.mem_id, rest) = number(after)?;
+        while let Some(after) = rest.strip_prefix('@') {
+            let end = after.find('@').unwrap_or(after.len());
+            if let Some(options) = after[..end].strip_prefix("extmem:") {
+                port.extmem = Some(extmem(options)?);
+                rest = &after[end..];
+            } else if let Some(options) = after[..end].strip_prefix("conf:") {
+                for (key, value) in pairs(options)? {
+                    match key {
+                        "rings" => port.rings = whole(value)?,
+                        "slots" => port.slots = whole(value)?,
+                        _ => return Err(NameError(format!("'{key}'"))),
+                    }
+                }
+                rest = &after[end..];
+            } else {
+                (port.mem_id, rest) = number(after)?;
+            }
         }
         if !rest.is_empty() {
             return Err(NameError(format!("'{rest}'")));
         }
         Ok(port)
     }
+}
+
+/// The parameters of `@extmem`.
+fn extmem(options: &str) -> Result<Extmem, NameError> {
+    let mut extmem = Extmem::default();
+    let params = &mut extmem.params;
+    for (key, value) in pairs(options)? {
+        match key {
+            "file" => extmem.file = value.to_string(),
+            "if-num" => params.if_num = whole(value)?,
+            "if-size" => params.if_size = whole(value)?,
+            "ring-num" => params.ring_num = whole(value)?,
+            "ring-size" => params.ring_size = whole(value)?,
+            "buf-num" => params.buf_num = whole(value)?,
+            "buf-size" => params.buf_size = whole(value)?,
+            _ => return Err(NameError(format!("'{key}'"))),
+        }
+    }
+    if extmem.file.is_empty() {
+        return Err(NameError("no file".to_string()));
+    }
+    Ok(extmem)
+}
+
+/// `KEY=VALUE,...`
+fn pairs(options: &str) -> Result<Vec<(&str, &str)>, NameError> {
+    let pair = |text: &'_ str| NameError(format!("'{text}' is no KEY=VALUE"));
+    options
+        .split(',')
+        .map(|text| text.split_once('=').ok_or_else(|| pair(text)))
+        .collect()
+}
+
+fn whole<T: std::str::FromStr>(text: &str) -> Result<T, NameError> {
+    text.parse()
+        .map_err(|_| NameError(format!("'{text}' is no number, or too large")))
 }
 
 /// The number at the start of `text`, and what follows it.
@@ -132,6 +204,28 @@ mod tests {
         assert_eq!(read("netmap:eth0^"), ("eth0".into(), 2, 0, 0, 0));
         assert_eq!(read("netmap:eth0^2"), ("eth0".into(), 8, 2, 0, 0));
         assert_eq!(read("netmap:e-1/xR@7"), ("e".into(), 4, 1, 0x2800, 7));
+    }
+
+    #[test]
+    fn memory_and_shape_follow_the_name() {
+        let name = "pst:0-1@extmem:file=/mnt/pm/pool,if-num=4,buf-size=4096@conf:rings=2,slots=512";
+        let port: PortName = name.parse().unwrap();
+        assert_eq!((port.mode, port.ring), (4, 1));
+        assert_eq!((port.rings, port.slots), (2, 512));
+        let extmem = port.extmem.unwrap();
+        assert_eq!(extmem.file, "/mnt/pm/pool");
+        assert_eq!((extmem.params.if_num, extmem.params.buf_size), (4, 4096));
+        for bad in [
+            "pst:0@extmem:if-num=4",
+            "pst:0@extmem:file=",
+            "pst:0@extmem:file=x,if-num=-1",
+            "pst:0@extmem:file=x,if_num=1",
+            "pst:0@conf:rings=70000",
+            "pst:0@conf:",
+            "pst:0@",
+        ] {
+            assert!(bad.parse::<PortName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

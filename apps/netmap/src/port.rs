@@ -1,136 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-//! An open port: registration, memory, syncs.
+//! An open port: rings, buffers, syncs.
 
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::abi::{
-    NetmapIf, NmreqPstFdReg, NmreqRegister, NmreqValeAttach, NmreqValeDetach, NR_NO_TX_POLL,
-    NR_REG_NIC_SW,
+    NetmapIf, NmreqPstFdReg, NmreqRegister, NmreqValeAttach, NmreqValeDetach, NR_REG_NIC_SW,
 };
-use crate::fence::{self, ExtraBuf, ExtraList, Map, MemoryTag, RxRing, TxRing};
-use crate::name::PortName;
+use crate::builder::Builder;
+use crate::fence::{self, ExtraBuf, ExtraList, Lease, MemoryTag, RxRing, TxRing};
+use crate::format::Format;
 use crate::scribble::Scribbler;
-
-/// What to ask for when opening a port. Zero: what there is.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    name: PortName,
-    register: NmreqRegister,
-}
-
-impl Builder {
-    /// Parse a port name, see [`PortName`]. EINVAL: it cannot be read.
-    pub fn new(name: &str) -> io::Result<Builder> {
-        let name: PortName = name
-            .parse()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let register = NmreqRegister {
-            nr_mode: name.mode,
-            nr_ringid: name.ring,
-            nr_mem_id: name.mem_id,
-            nr_flags: name.flags,
-            ..NmreqRegister::default()
-        };
-        Ok(Builder { name, register })
-    }
-
-    /// Buffers beside those in the rings; the port may get fewer.
-    #[must_use]
-    pub fn extra_bufs(mut self, count: u32) -> Builder {
-        self.register.nr_extra_bufs = count;
-        self
-    }
-
-    /// Rings in each direction, where the port does not exist yet.
-    #[must_use]
-    pub fn rings(mut self, count: u16) -> Builder {
-        self.register.nr_tx_rings = count;
-        self.register.nr_rx_rings = count;
-        self
-    }
-
-    /// Slots per ring, where the port does not exist yet.
-    #[must_use]
-    pub fn slots(mut self, count: u32) -> Builder {
-        self.register.nr_tx_slots = count;
-        self.register.nr_rx_slots = count;
-        self
-    }
-
-    /// Let [`Port::poll`] leave the tx rings alone unless it is to wait for
-    /// room in them.
-    #[must_use]
-    pub fn no_tx_poll(mut self) -> Builder {
-        self.register.nr_flags |= NR_NO_TX_POLL;
-        self
-    }
-
-    /// Open `/dev/netmap`, register, map the memory.
-    ///
-    /// EBUSY: bound exclusively by somebody else. EINVAL: no such ring or
-    /// mode. ENXIO: no such port. ENOMEM: memory for rings or buffers. EFAULT:
-    /// the kernel's answer makes no sense.
-    pub fn open(self) -> io::Result<Port> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let fd = rustix::fs::open("/dev/netmap", flags, Mode::empty())?;
-        let mut info = self.register;
-        fence::control(fd.as_fd(), &self.name.kernel, &mut info)?;
-        let size = usize::try_from(info.nr_memsize).map_err(|_| Errno::FAULT)?;
-        let nifp = usize::try_from(info.nr_offset).map_err(|_| Errno::FAULT)?;
-        let map = Arc::new(Map::new(fd.as_fd(), size)?);
-        let tag = MemoryTag::new();
-        let (tx, rx) = bound_rings(&map, nifp, tag)?;
-        let Some(mem) = rx.first().map(RxRing::mem).or(tx.first().map(TxRing::mem)) else {
-            return Err(Errno::FAULT.into());
-        };
-        let extra = ExtraList::take(&map, nifp, info.nr_extra_bufs, mem, tag)?;
-        Ok(Port {
-            name: self.name.kernel,
-            fd,
-            info,
-            tx,
-            rx,
-            extra,
-            tag,
-        })
-    }
-}
-
-/// The rings that this descriptor bound: those with an offset.
-fn bound_rings(
-    map: &Arc<Map>,
-    nifp: usize,
-    tag: MemoryTag,
-) -> Result<(Vec<TxRing>, Vec<RxRing>), Errno> {
-    let head = map.interface(nifp)?;
-    let sum = |a: u32, b: u32| a.checked_add(b).map(|n| n as usize).ok_or(Errno::FAULT);
-    let tx_count = sum(head.ni_tx_rings, head.ni_host_tx_rings)?;
-    let rx_count = sum(head.ni_rx_rings, head.ni_host_rx_rings)?;
-    let (mut tx, mut rx) = (Vec::new(), Vec::new());
-    for i in 0..tx_count + rx_count {
-        let at = nifp + size_of::<NetmapIf>() + i * size_of::<i64>();
-        let offset: i64 = map.read(at)?;
-        if offset == 0 {
-            continue;
-        }
-        let ring = usize::try_from(nifp as i64 + offset).map_err(|_| Errno::FAULT)?;
-        let mem = fence::RingMem::new(map, ring)?;
-        if i < tx_count {
-            tx.push(TxRing::new(mem, tag));
-        } else {
-            rx.push(RxRing::new(mem, tag));
-        }
-    }
-    Ok((tx, rx))
-}
 
 /// What to wait for in [`Port::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,13 +67,17 @@ impl<'a> Watch<'a> {
 
 /// An open port. Closing it gives rings and extra buffers back.
 pub struct Port {
-    name: String,
-    fd: OwnedFd,
-    info: NmreqRegister,
-    tx: Vec<TxRing>,
-    rx: Vec<RxRing>,
-    extra: ExtraList,
-    tag: MemoryTag,
+    pub(crate) name: String,
+    pub(crate) fd: OwnedFd,
+    pub(crate) info: NmreqRegister,
+    pub(crate) tx: Vec<TxRing>,
+    pub(crate) rx: Vec<RxRing>,
+    pub(crate) extra: ExtraList,
+    pub(crate) claimed: Vec<ExtraBuf>,
+    pub(crate) formatted: bool,
+    pub(crate) tag: MemoryTag,
+    // After the descriptor: until that is closed the kernel uses the memory.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// Most descriptors that [`Port::poll_with`] takes beside the port's own.
@@ -243,6 +132,42 @@ impl Port {
         } else {
             Err(buf)
         }
+    }
+
+    /// The buffers claimed with [`Builder::claim`], in that order; none the
+    /// second time.
+    pub fn take_claimed(&mut self) -> Vec<ExtraBuf> {
+        std::mem::take(&mut self.claimed)
+    }
+
+    /// What lies where in the memory given with [`Builder::memory`]. `None`:
+    /// the port has other memory, or one without room for a header.
+    pub fn format(&self) -> Option<Format> {
+        self.lease.as_ref()?.format()
+    }
+
+    /// Whether the memory was formatted when this port was opened: it holds
+    /// nothing of an earlier life. Memory without a header counts as that.
+    pub fn formatted(&self) -> bool {
+        self.formatted
+    }
+
+    /// The bytes of an extra buffer; empty if it belongs to another memory.
+    pub fn bytes<'a>(&'a self, buf: &'a ExtraBuf) -> &'a [u8] {
+        self.memory()
+            .map_or(&[], |mem| fence::extra_bytes(mem, buf, self.tag))
+    }
+
+    /// Where a buffer is in memory: for flushing it. What is there may change
+    /// at any time. `None`: there is none of that number.
+    pub fn buffer_address(&self, index: u32) -> Option<*const u8> {
+        Some(self.memory()?.buffer_place(index)?.0)
+    }
+
+    /// Where a buffer is in the file, or whatever memory the port has, in bytes
+    /// from its begin. `None`: there is none of that number.
+    pub fn buffer_offset(&self, index: u32) -> Option<u64> {
+        Some(self.memory()?.buffer_place(index)?.1 as u64)
     }
 
     /// Extra buffers not taken.

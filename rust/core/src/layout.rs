@@ -260,8 +260,8 @@ impl Geometry {
     }
 
     /// Memory of an application (`memsize` bytes): objects are not padded to clusters, each pool
-    /// begins at a page, and what is left over becomes buffers. The same parameters give the same
-    /// offsets each time.
+    /// begins at a page, and what is left over becomes buffers, as far as their number goes; what
+    /// lies behind that is not used. The same parameters give the same offsets each time.
     ///
     /// # Errors
     ///
@@ -283,8 +283,10 @@ impl Geometry {
         }
         bufs.num = fit.min(BUF_LIMITS.num.1);
         let mut all = Geometry::chain(ifs, rings, bufs)?;
-        // INVARIANT: the buffers end at or before `memsize`, which is a multiple of the page.
-        all.memsize = memsize;
+        if fit <= bufs.num {
+            // INVARIANT: the buffers end at or before `memsize`, which is a multiple of the page.
+            all.memsize = memsize;
+        }
         Ok(all)
     }
 

@@ -28,6 +28,8 @@ pub mod bufstate;
 mod cases;
 pub mod demux;
 pub mod errno;
+pub mod format;
+pub mod frames;
 pub mod layout;
 pub mod name;
 pub mod options;

@@ -6,14 +6,15 @@
 //! options that nobody knows it keeps nothing: their status is final when they are seen.
 
 use super::abi::{
-    NmreqOptCsb, NmreqOptExtmem, NmreqOptOffsets, NmreqOptSyncKloopMode, NmreqOption,
-    NETMAP_REQ_MAXSIZE, NETMAP_REQ_OPT_CSB, NETMAP_REQ_OPT_EXTMEM, NETMAP_REQ_OPT_MAX,
-    NETMAP_REQ_OPT_OFFSETS, NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS, NETMAP_REQ_OPT_SYNC_KLOOP_MODE,
+    NmreqOptCsb, NmreqOptExtmem, NmreqOptOffsets, NmreqOptPstBufs, NmreqOptSyncKloopMode,
+    NmreqOption, NETMAP_REQ_MAXSIZE, NETMAP_REQ_OPT_CSB, NETMAP_REQ_OPT_EXTMEM, NETMAP_REQ_OPT_MAX,
+    NETMAP_REQ_OPT_OFFSETS, NETMAP_REQ_OPT_PST_BUFS, NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS,
+    NETMAP_REQ_OPT_SYNC_KLOOP_MODE,
 };
 use super::Errno;
 
-/// Number of known options.
-const KNOWN: usize = NETMAP_REQ_OPT_MAX as usize - 1;
+/// Number of known options: netmap's, and one of our own.
+const KNOWN: usize = NETMAP_REQ_OPT_MAX as usize;
 
 /// One known option of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ fn option_size(header: &NmreqOption) -> Option<u32> {
         NETMAP_REQ_OPT_CSB => NmreqOptCsb::SIZE,
         NETMAP_REQ_OPT_SYNC_KLOOP_MODE => NmreqOptSyncKloopMode::SIZE,
         NETMAP_REQ_OPT_OFFSETS => NmreqOptOffsets::SIZE,
+        NETMAP_REQ_OPT_PST_BUFS => NmreqOptPstBufs::SIZE,
         NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS => {
             let total = u32::try_from(header.nro_size).unwrap_or(u32::MAX);
             return Some(total.max(NmreqOption::SIZE as u32));
@@ -59,6 +61,15 @@ fn option_size(header: &NmreqOption) -> Option<u32> {
         _ => return None,
     };
     Some(fixed as u32)
+}
+
+/// Place of a known option in the set.
+fn index(reqtype: u32) -> Option<usize> {
+    match reqtype {
+        NETMAP_REQ_OPT_PST_BUFS => KNOWN.checked_sub(1),
+        1..NETMAP_REQ_OPT_MAX => usize::try_from(reqtype).ok()?.checked_sub(1),
+        _ => None,
+    }
 }
 
 impl OptionSet {
@@ -109,14 +120,12 @@ impl OptionSet {
     }
 
     fn place(&mut self, reqtype: u32) -> Option<&mut Option<OptionEntry>> {
-        let index = reqtype.checked_sub(1)?;
-        self.known.get_mut(usize::try_from(index).ok()?)
+        self.known.get_mut(index(reqtype)?)
     }
 
     /// The option of type `reqtype`, if the request has it.
     pub fn get(&self, reqtype: u32) -> Option<&OptionEntry> {
-        let index = usize::try_from(reqtype.checked_sub(1)?).ok()?;
-        self.known.get(index)?.as_ref()
+        self.known.get(index(reqtype)?)?.as_ref()
     }
 
     /// Notes what became of option `reqtype`: used, or refused with an errno.
@@ -200,9 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn options_of_our_own_have_a_place() {
+        let mut set = OptionSet::new(56);
+        let got = set.push(8, &header(NETMAP_REQ_OPT_PST_BUFS));
+        assert_eq!(got, Ok(Pushed::Known));
+        assert_eq!(
+            set.push(64, &header(NETMAP_REQ_OPT_OFFSETS)),
+            Ok(Pushed::Known)
+        );
+        assert_eq!(set.get(NETMAP_REQ_OPT_PST_BUFS).unwrap().user, 8);
+        let again = set.push(128, &header(NETMAP_REQ_OPT_PST_BUFS));
+        assert_eq!(again, Err(PushError::Duplicate));
+    }
+
+    #[test]
     fn an_unknown_option_gets_its_status_at_once() {
         let mut set = OptionSet::new(56);
-        for reqtype in [NETMAP_REQ_OPT_MAX, u32::MAX] {
+        for reqtype in [NETMAP_REQ_OPT_MAX, 0xff, 0x101, u32::MAX] {
             let got = set.push(8, &header(reqtype));
             assert_eq!(got, Ok(Pushed::Unknown(Errno::EOPNOTSUPP)));
         }

@@ -5,8 +5,6 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-use rustix::io::Result;
-
 use super::map::{Map, RingMem};
 use crate::abi::NetmapIf;
 
@@ -59,6 +57,11 @@ impl ExtraBuf {
     }
 }
 
+/// The bytes of an extra buffer; empty if `mem` is not the memory it is from.
+pub(crate) fn extra_bytes<'a>(mem: &'a RingMem, buf: &'a ExtraBuf, tag: MemoryTag) -> &'a [u8] {
+    buf.bytes(mem, tag)
+}
+
 /// A buffer whose contents stay as they are from now on, so that any number of
 /// tx slots may name it at the same time.
 #[derive(Clone, Debug)]
@@ -82,6 +85,12 @@ impl SharedBuf {
     }
 }
 
+impl AsRef<ExtraBuf> for SharedBuf {
+    fn as_ref(&self) -> &ExtraBuf {
+        &self.0
+    }
+}
+
 /// Tells the memories of different ports apart, so that a buffer number of one
 /// is never used in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +106,12 @@ impl MemoryTag {
 
 /// The extra buffers of a port: a list through the first word of each, which
 /// starts in the interface header at `nifp`.
+///
+/// Or, where buffers must not be touched by giving them out, no list: the kernel
+/// has told their numbers, and takes all back when the port is closed.
 pub(crate) struct ExtraList {
     free: Vec<ExtraBuf>,
-    nifp: usize,
+    nifp: Option<usize>,
 }
 
 impl ExtraList {
@@ -110,7 +122,7 @@ impl ExtraList {
         count: u32,
         mem: &RingMem,
         tag: MemoryTag,
-    ) -> Result<ExtraList> {
+    ) -> rustix::io::Result<ExtraList> {
         let head = nifp + offset_of!(NetmapIf, ni_bufs_head);
         let mut free = Vec::new();
         let mut index: u32 = map.read(head)?;
@@ -125,7 +137,23 @@ impl ExtraList {
             free.push(buf);
         }
         map.write(head, 0u32)?;
+        let nifp = Some(nifp);
         Ok(ExtraList { free, nifp })
+    }
+
+    /// Buffers of these numbers, which the kernel has given to this program.
+    /// The first one is popped first.
+    pub(crate) fn named(indices: &[u32], tag: MemoryTag) -> ExtraList {
+        let buf = |&index| ExtraBuf { index, tag };
+        ExtraList {
+            free: indices.iter().rev().map(buf).collect(),
+            nifp: None,
+        }
+    }
+
+    /// All of them, the one popped last first.
+    pub(crate) fn into_vec(self) -> Vec<ExtraBuf> {
+        self.free
     }
 
     /// Buffers at hand.
@@ -143,6 +171,9 @@ impl ExtraList {
 
     /// Link what is left into a list again, for the kernel to free.
     pub(crate) fn give_back(&mut self, mem: &RingMem, tag: MemoryTag) {
+        let Some(nifp) = self.nifp else {
+            return;
+        };
         let mut next = 0u32;
         for mut buf in self.free.drain(..) {
             if let Some(word) = buf.bytes_mut(mem, tag).first_chunk_mut() {
@@ -154,6 +185,6 @@ impl ExtraList {
         // would only leave the buffers to the kernel's own clean-up.
         let _ = mem
             .map()
-            .write(self.nifp + offset_of!(NetmapIf, ni_bufs_head), next);
+            .write(nifp + offset_of!(NetmapIf, ni_bufs_head), next);
     }
 }

@@ -8,9 +8,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use rustix::io::{Errno, Result};
-use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use rustix::mm::{madvise, mmap, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
 
 use crate::abi::{NetmapIf, NetmapRing, NetmapSlot};
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
 
 /// The memory of a port, mapped; unmapped when the last ring is gone.
 pub(crate) struct Map {
@@ -41,6 +44,64 @@ impl Map {
         let base = unsafe { mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, 0)? };
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::FAULT)?;
         Ok(Map { base, len })
+    }
+
+    /// Map the first `len` bytes of a file, in small pages. The flag tells
+    /// whether metadata of the file system is persistent before a page can be
+    /// written. EINVAL: not whole pages.
+    pub(crate) fn file(fd: BorrowedFd<'_>, len: usize) -> Result<(Map, bool)> {
+        if len == 0 || len % PAGE != 0 {
+            return Err(Errno::INVAL);
+        }
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let to = std::ptr::null_mut();
+        let synced = MapFlags::SHARED_VALIDATE | MapFlags::SYNC;
+        // SAFETY: new mappings at addresses of the kernel's choice.
+        let (base, sync) = unsafe {
+            match mmap(to, len, prot, synced, fd, 0) {
+                Ok(base) => (base, true),
+                Err(_) => (mmap(to, len, prot, MapFlags::SHARED, fd, 0)?, false),
+            }
+        };
+        Ok((Map::small_pages(base, len)?, sync))
+    }
+
+    /// Map `len` bytes of fresh memory. EINVAL: not whole pages.
+    pub(crate) fn anonymous(len: usize) -> Result<Map> {
+        if len == 0 || len % PAGE != 0 {
+            return Err(Errno::INVAL);
+        }
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // Shared, so that a child gets the same memory and not a copy.
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), len, prot, MapFlags::SHARED)? };
+        Map::small_pages(base, len)
+    }
+
+    fn small_pages(base: *mut c_void, len: usize) -> Result<Map> {
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::FAULT)?;
+        let map = Map { base, len };
+        // SAFETY: our own mapping, and advice changes no contents. A kernel
+        // without huge pages says no, and that is fine.
+        let _ = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxNoHugepage) };
+        Ok(map)
+    }
+
+    /// `len` bytes at `offset`; `None` if they are not inside.
+    ///
+    /// # Safety
+    /// Nobody writes to them before the slice is gone.
+    pub(super) unsafe fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let at = self.address(offset, len)?;
+        // SAFETY: inside the mapping, which lives as long as self; the caller
+        // rules out writers.
+        Some(unsafe { std::slice::from_raw_parts(at, len) })
+    }
+
+    /// Where `len` bytes at `offset` are; `None` if they are not inside.
+    pub(crate) fn address(&self, offset: usize, len: usize) -> Option<*const u8> {
+        let at: NonNull<u8> = self.at(offset, len).ok()?;
+        Some(at.as_ptr())
     }
 
     /// Bytes mapped.
@@ -178,6 +239,17 @@ impl RingMem {
         let start = self.header.as_ptr() as usize - self.map.base.as_ptr() as usize;
         let slots = self.num_slots as usize * size_of::<NetmapSlot>();
         start..start + size_of::<NetmapRing>() + slots
+    }
+
+    /// Where buffer `index` is in memory, and in the mapping; `None` if there
+    /// is none of that number.
+    pub(crate) fn buffer_place(&self, index: u32) -> Option<(*const u8, usize)> {
+        if !self.has_buffer(index) {
+            return None;
+        }
+        let first = self.bufs.as_ptr() as usize - self.map.base.as_ptr() as usize;
+        let offset = first + index as usize * self.buf_size as usize;
+        Some((self.map.address(offset, self.buf_size as usize)?, offset))
     }
 
     /// Whether a slot may name this buffer.

@@ -15,12 +15,15 @@
 mod buffer;
 mod call;
 mod map;
+mod memory;
 mod ring;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use buffer::{extra_bytes, ExtraList, MemoryTag};
 pub use buffer::{ExtraBuf, SharedBuf};
-pub(crate) use buffer::{ExtraList, MemoryTag};
-pub(crate) use call::{control, rxsync, txsync};
+pub(crate) use call::{control, register, rxsync, txsync, Wanted};
 pub(crate) use map::{Map, RingMem};
+pub(crate) use memory::{Lease, Place};
+pub use memory::{Memory, MemoryRead};
 pub use ring::{Received, RxRing, RxSlot, TxRing, TxSlot, Unsent, UnsentSlot};

@@ -222,6 +222,13 @@ impl RxSlot<'_> {
         Ptr(self.slot.ptr).fd()
     }
 
+    /// Stack ports: where [`RxSlot::payload`] begins, in bytes from the begin
+    /// of the buffer.
+    pub fn payload_offset(&self) -> usize {
+        let doff = usize::from(Ptr(self.slot.ptr).doff());
+        self.range(doff).start
+    }
+
     /// Stack ports: the TCP payload, empty if the slot only carries news.
     #[inline]
     pub fn payload(&self) -> &[u8] {

@@ -63,6 +63,22 @@ plain! {
         48 nro_min_gap: u64,
     }
 
+    /// Buffers by number (`struct nmreq_opt_pst_bufs`).
+    NmreqOptPstBufs [48] {
+        /// Header.
+        0 nro_opt: NmreqOption,
+        /// Address of an array of u32.
+        24 nro_bufs: u64,
+        /// In: so many at its start are claimed.
+        32 nro_claim: u32,
+        /// In: its entries.
+        36 nro_room: u32,
+        /// Out: entries now; the bad one if a claim fails.
+        40 nro_count: u32,
+        /// `PST_BUFS_*`.
+        44 nro_flags: u32,
+    }
+
     /// One entry of [`NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS`].
     SyncKloopEventfd [8] {
         /// The application tells the kernel here.
@@ -82,5 +98,14 @@ pub const NETMAP_REQ_OPT_CSB: u32 = 3;
 pub const NETMAP_REQ_OPT_SYNC_KLOOP_MODE: u32 = 4;
 /// Option [`NmreqOptOffsets`].
 pub const NETMAP_REQ_OPT_OFFSETS: u32 = 5;
-/// First number that is no option.
+/// First number that is no option of netmap's.
 pub const NETMAP_REQ_OPT_MAX: u32 = 6;
+/// Option [`NmreqOptPstBufs`]. This project's own options begin here.
+pub const NETMAP_REQ_OPT_PST_BUFS: u32 = 0x100;
+
+/// In: format the memory, whatever lies there.
+pub const PST_BUFS_FORMAT: u32 = 1;
+/// In: the memory must have been formatted with this geometry before.
+pub const PST_BUFS_EXISTING: u32 = 2;
+/// Out: the memory has been formatted.
+pub const PST_BUFS_FORMATTED: u32 = 4;
