@@ -9,6 +9,7 @@ import base64
 import itertools
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,10 @@ BAD_LOG = re.compile(
 
 # Said by the stock kernel on this platform without any fault.
 HARMLESS_LOG = re.compile(r"Spectre|RETBleed|MDS CPU bug|TAA CPU bug|MMIO Stale Data CPU bug|mitigation")
+
+
+# What persistent memory needs (virtual machines made with pmem=).
+PMEM_MODULES = ["nd_e820", "nd_pmem", "ext4", "device_dax", "dax_pmem"]
 
 
 class Result(NamedTuple):
@@ -131,7 +136,8 @@ class VM:
     mitigations: False for figures that are to be compared with published ones;
     pin: vCPU on one core, all other threads on the other; shell: a shell on this terminal besides;
     stock: modules that are taken from the kernel package, not from build/ (for example e1000);
-    emulator: the QEMU to run; qemu: more arguments for it.
+    emulator: the QEMU to run; qemu: more arguments for it;
+    pmem: MiB of persistent memory, /dev/pmem0 (pmem-mount mounts it); what is in it is lost with the machine.
     """
 
     _number = itertools.count()
@@ -139,7 +145,7 @@ class VM:
 
     def __init__(self, name="vm", nics=1, nic="e1000", smp=1, mem=1024, append="", modules=(), programs=(), files=None,
                  mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False, stock=(),
-                 emulator="qemu-system-x86_64", qemu=()):
+                 emulator="qemu-system-x86_64", qemu=(), pmem=0):
         self.dir = TOP / "build/vm" / f"{name}-{next(VM._number)}"
         self.dir.mkdir(parents=True, exist_ok=True)
         self.kernel = kernel_folder()
@@ -155,6 +161,12 @@ class VM:
         self.subnets = []
         self.driver = nicmodel.driver_of(nic)
         self.process = self.channel = None
+        if pmem:
+            modules = [*modules, *PMEM_MODULES]
+            programs = [*programs, shutil.which("mkfs.ext4")]
+            # A part of the guest's memory that the firmware, as it were, calls persistent; tables of its own are above.
+            append += f" memmap={pmem}M!{mem}M"
+            mem += pmem + 16
         initramfs.build(self.dir / "initramfs", self.kernel, self.release,
                         programs=[*own_programs(), *programs], files=files,
                         modules=[*modules, self.driver], stock=stock)
