@@ -3,12 +3,14 @@
 rest of the host meanwhile."""
 
 import contextlib
+import re
 import time
 
 import pytest
 
 import vm as vmlib
-from upheaval import PORT, Load, Memory, Monitor, answer, reachable, serving, start, stop
+from phttpd import registered
+from upheaval import PORT, Load, Memory, Monitor, Wrk, answer, reachable, serving, start, stop
 
 VM_OPTIONS = dict(nics=2, smp=2, qemu=Monitor.ARGUMENTS)
 
@@ -25,14 +27,14 @@ def test_killed_under_load_20_times(vm):
     memory = Memory(vm)
     for number in range(20):
         job = start(vm)
-        # Connections that are cut, some in the handshake, some between request and answer.
-        load = f"timeout 4 wrk -t1 -c30 -d3s http://{vm.nics[0].guest}:{PORT}/ >/dev/null 2>&1 & sleep 0.2"
-        vmlib.host(load, check=False)
-        if number % 4 == 0:
-            reachable(vm)
-        vm.run(f"sleep 1.{number % 10}")
-        job.kill(9)
-        assert job.wait() == 137
+        reachable(vm)
+        with Wrk(vm) as load:
+            vm.run(f"usleep {number % 10}00000")
+            job.kill(9)
+            assert job.wait() == 137
+            # All at once: nobody waits for them.
+            assert registered(vm, 0) == 0
+        assert load.requests > 100 and load.failures >= load.connections, vars(load)
         memory.note()
     memory.check()
     with serving(vm):
@@ -105,13 +107,13 @@ def test_settings_change_under_load(vm):
 
 
 def test_driver_unloads_during_use_and_comes_back(vm):
-    nic = vm.nics[0]
     with serving(vm):
         reachable(vm)
         for _ in range(3):
-            url = f"http://{nic.guest}:{PORT}/"
-            vmlib.host(f"timeout 5 wrk -t1 -c30 -d4s {url} >/dev/null 2>&1 & sleep 1.5", check=False)
-            vm.run("rmmod e1000")
+            with Wrk(vm) as load:
+                vm.run("usleep 500000; rmmod e1000")
+                assert registered(vm, load.connections) == load.connections
+            assert load.requests > 100, vars(load)
             # The server is still there for the rest of the host, and takes the NIC when it is back.
             assert vm.run(f"curl -s -f -m 10 127.0.0.1:{PORT}/ | wc -c").out.strip() == "64"
             vm.run("modprobe e1000")
@@ -127,14 +129,21 @@ def test_driver_unloads_during_use_and_comes_back(vm):
 
 def test_hostile_program_harms_neither_another_port_nor_the_host(vm):
     good, bad = vm.nics
+    packets = "/sys/class/net/eth1/statistics/rx_packets"
     with serving(vm), Load(good.guest) as load:
         for seed in range(3):
-            hostile = vm.spawn(f"exec nmhostile -i eth1 -l 7000 -d 5 -s {seed} pst:1")
+            hostile = vm.spawn(f"exec nmhostile -i eth1 -l 7000 -d 10 -s {seed} pst:1")
             reachable(vm)
-            vmlib.host(f"for n in 1 2 3 4; do timeout 1 wrk -t1 -c20 -d1s http://{bad.guest}:7000/ >/dev/null; done", check=False)
             before = load.rounds
+            reachable(vm, 1)
+            arrived = int(vm.run(f"cat {packets}").out)
+            vmlib.host(f"for n in 1 2 3 4; do timeout 1 wrk -t1 -c20 -d1s http://{bad.guest}:7000/ >/dev/null; done", check=False)
+            # Through the rings that are being overwritten.
+            arrived = int(vm.run(f"cat {packets}").out) - arrived
+            assert arrived > 20, arrived
             vm.run("ping -c 2 -i 0.2 127.0.0.1")
             assert hostile.wait(90) == 0, hostile.output()
+            assert int(re.search(r"registered=(\d+)", hostile.output())[1]) > 0, hostile.output()
             load.another_round()
             assert load.rounds > before
     # The NIC of the hostile program is the host's again, and as good as before.
@@ -250,11 +259,18 @@ def test_namespaces_have_ports_of_their_own(vm):
             assert vm.run(f"{inside} curl -s -f -m 10 127.0.0.1:{PORT}/ | wc -c").out.strip() == "64"
         vm.nic_up(1)
         reachable(vm, 1)
-        # A namespace that goes takes its NIC back to the first one, and the port lives on without it.
-        vm.run("ip link set eth1 netns other && ip -n other link set eth1 up")
+        # A namespace without a name lives as long as its processes and ports.
+        vm.run(f"ip link set eth1 netns other && ip -n other addr add {second.guest}/24 dev eth1 && ip -n other link set eth1 up")
         job = start(vm, "-i eth1", inside=inside)
+        reachable(vm, 1)
+        vm.run("ip netns del other")
+        with Load(second.guest) as load:
+            load.another_round()
+            load.another_round()
         job.kill(9)
         job.wait()
+        # With the last one it goes, and its NIC is the first namespace's again.
+        vm.run("n=0; until [ -e /sys/class/net/eth1 ]; do usleep 100000; n=$((n+1)); [ $n -lt 100 ]; done")
     finally:
         vm.run("ip -n other link set eth1 netns 1; ip netns del other", check=False)
         vm.nic_up(1)

@@ -2,11 +2,15 @@
 """What tests need that disturb a server or a NIC: servers, load that must come out whole, memory."""
 
 import contextlib
+import re
+import signal
 import socket
+import subprocess
 import threading
 import time
 
 import vm as vmlib
+from phttpd import registered
 
 PORT = 60000
 NMLOAD = vmlib.TOP / "build/cargo/release/nmload"
@@ -47,6 +51,41 @@ def reachable(vm, index=0):
 def answer(vm, port=PORT, index=0, path="/"):
     """Bytes of one answer of a server, from the client's side."""
     return int(vmlib.host(f"curl -s -f -m 20 http://{vm.nics[index].guest}:{port}{path} | wc -c").out)
+
+
+class Wrk:
+    """wrk while the block runs, whose connections are all live when it begins: requests that were answered, and how often a
+    connection failed in reading, are known after it."""
+
+    def __init__(self, vm, connections=30, index=0, port=PORT):
+        self.vm = vm
+        self.connections = connections
+        self.command = ["wrk", "-t1", f"-c{connections}", "-d60s", f"http://{vm.nics[index].guest}:{port}/"]
+        self.requests = self.failures = 0
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        live = registered(self.vm, self.connections)
+        if live < self.connections:
+            self._end()
+        assert live >= self.connections, f"{live} connections of wrk"
+        return self
+
+    def _end(self):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            out = self.process.communicate(timeout=20)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out = self.process.communicate()[0]
+        found = re.search(r"(\d+) requests in", out)
+        assert found, out
+        self.requests = int(found[1])
+        failed = re.search(r"read (\d+)", out)
+        self.failures = int(failed[1]) if failed else 0
+
+    def __exit__(self, *_):
+        self._end()
 
 
 class Load:

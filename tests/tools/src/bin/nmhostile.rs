@@ -75,7 +75,7 @@ fn run(options: &Options) -> Outcome {
     let victim = port.scribble()?;
     let end = Instant::now() + Duration::from_secs(options.duration);
     let mut sockets = Vec::new();
-    let (mut rounds, mut errors) = (0u64, 0u64);
+    let (mut rounds, mut errors, mut registered) = (0u64, 0u64, 0u64);
     while Instant::now() < end {
         scribble(&victim, &mut random, rounds % 64 == 63);
         let result = match random.below(4) {
@@ -88,7 +88,10 @@ fn run(options: &Options) -> Outcome {
         errors += u64::from(result.is_err());
         if let (Some(listener), Some(registrar)) = (&listener, &registrar) {
             while let Ok((socket, _)) = listener.accept() {
-                errors += u64::from(registrar.register_socket(socket.as_fd()).is_err());
+                match registrar.register_socket(socket.as_fd()) {
+                    Ok(()) => registered += 1,
+                    Err(_) => errors += 1,
+                }
                 sockets.push(socket);
             }
             if sockets.len() > 200 {
@@ -99,7 +102,7 @@ fn run(options: &Options) -> Outcome {
         rounds += 1;
     }
     println!(
-        "hostile done: rounds={rounds} errors={errors} bytes={}",
+        "hostile done: rounds={rounds} errors={errors} registered={registered} bytes={}",
         victim.len()
     );
     Ok(())
