@@ -72,14 +72,15 @@ endif
 vm-modules:
 	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
 
-# A program in C, as its subject is the headers, too.
-API_ERRNO := cc -O2 -Wall -Wextra -Werror -I include -o build/cargo/release/api-errno tests/tools/api-errno.c
+# Programs in C, as their subject is the headers, too.
+IN_C := for name in api-errno api-legacy; do \
+	cc -O2 -Wall -Wextra -Werror -I include -o build/cargo/release/$$name tests/tools/$$name.c || exit; done
 
 .PHONY: apps
 ifeq ($(NATIVE),yes)
 apps: ## the programs, in build/cargo/release
 	@CARGO_TARGET_DIR=build/cargo cargo build --workspace --release --locked --quiet
-	@$(API_ERRNO)
+	@$(IN_C)
 else
 apps: env-apps
 endif
@@ -87,7 +88,8 @@ endif
 .PHONY: env-apps
 env-apps: fetch
 	@$(ENV) cargo build --workspace --release --offline --locked --quiet
-	@$(ENV) $(API_ERRNO)
+	@$(ENV) cargo build -p netmap --example echo --release --offline --locked --quiet
+	@$(ENV) sh -c '$(IN_C)'
 
 .PHONY: fetch
 fetch:

@@ -119,6 +119,25 @@ def test_frames_arrive_in_the_rx_ring(vm, port):
     usable(vm)
 
 
+def test_program_in_c_with_the_old_calls_sends_and_receives(vm):
+    with Wire(vm.nics[0]) as wire:
+        job = vm.spawn("exec api-legacy send netmap:eth0 500")
+        wire.socket.settimeout(15)
+        frames = []
+        while len(frames) < 500:
+            data, address = wire.socket.recvfrom(2048)
+            if address[2] != socket.PACKET_OUTGOING:
+                frames.append(data)
+        assert job.wait() == 0, job.output()
+        assert all(len(data) == 200 and set(data[14:]) == {number % 256} for number, data in enumerate(frames))
+        job = vm.spawn("exec api-legacy recv netmap:eth0 1000")
+        vm.run(f"n=0; until grep -q open /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+        carrier(vm)
+        wire.send(range(1000))
+    assert job.wait() == 0, job.output()
+    usable(vm)
+
+
 def test_ring_that_nobody_reads_loses_frames_and_goes_on(vm):
     job = receiving(vm, "netmap:eth0", "-n 500 --idle 20")
     with Wire(vm.nics[0]) as wire:

@@ -5,11 +5,13 @@ import contextlib
 import hashlib
 import os
 import re
+import socket
 
 import pytest
 
 import vm as vmlib
 
+VM_OPTIONS = dict(programs=[vmlib.TOP / "build/cargo/release/examples/echo"])
 PORT = 60000
 MODES = {"epoll": "", "stack": "-i eth0"}
 
@@ -99,3 +101,25 @@ def test_killed_under_load_and_started_again(vm, mode):
         assert job.wait() == 137
     with serving(vm, mode):
         assert vmlib.host(f"curl -s -m 10 {url(vm)} | wc -c").out.strip() == "64"
+
+
+def test_echo_server_of_the_library(vm):
+    """apps/netmap/examples/echo.rs, as its readers would try it."""
+    job = vm.spawn("exec /opt/bin/echo eth0 7")
+    try:
+        vmlib.host(f"n=0; until nc -z -w 1 {vm.nics[0].guest} 7; do n=$((n+1)); [ $n -lt 30 ]; done")
+        for address in (vm.nics[0].guest, vm.nics[0].guest6):
+            with socket.create_connection((address, 7), timeout=20) as peer:
+                for size in [1, 100, 5_000, *[60_000] * 20]:
+                    data = os.urandom(size)
+                    peer.sendall(data)
+                    got = b""
+                    while len(got) < size:
+                        more = peer.recv(size)
+                        assert more, (len(got), job.output())
+                        got += more
+                    assert got == data
+        assert job.poll() is None, job.output()
+    finally:
+        job.kill(9)
+        job.wait()
