@@ -89,10 +89,11 @@ impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         let mut core = self.runner.lock();
         let core = &mut *core;
-        if core.bus.faults.removed {
-            data.fill(0xff);
-        } else if region == VFIO_PCI_CONFIG_REGION_INDEX {
+        if region == VFIO_PCI_CONFIG_REGION_INDEX {
+            // Of a card that was pulled out, too: QEMU needs it to take the device away.
             self.config.read(offset as usize, data);
+        } else if core.bus.faults.removed {
+            data.fill(0xff);
         } else {
             let mut at = offset as u32;
             for part in data.chunks_mut(4) {

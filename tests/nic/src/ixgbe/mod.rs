@@ -9,6 +9,8 @@ mod phy;
 mod regs;
 mod rx;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 use std::fmt;
@@ -62,6 +64,8 @@ pub struct Ixgbe {
     tx: Vec<TxQueue>,
     /// The cable is plugged.
     cable: bool,
+    /// Frames that were cut into segments.
+    segmented: u64,
     told_of_mode: bool,
     told_of_pools: bool,
 }
@@ -81,6 +85,7 @@ impl Ixgbe {
             rx: Vec::new(),
             tx: Vec::new(),
             cable: true,
+            segmented: 0,
             told_of_mode: false,
             told_of_pools: false,
         };
@@ -428,6 +433,7 @@ impl Device for Ixgbe {
 
     fn show(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "link {}", u8::from(self.carrier()))?;
+        writeln!(out, "segmented {}", self.segmented)?;
         writeln!(
             out,
             "rx_queues {}",

@@ -359,6 +359,7 @@ impl Ixgbe {
             mss,
             udp,
         };
+        self.segmented += 1;
         let mut piece = Vec::new();
         segment::segment(frame, &plan, |made| {
             piece.clear();
