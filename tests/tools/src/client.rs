@@ -26,6 +26,8 @@ pub struct Answer {
     pub length: u64,
     /// The server closes after it.
     pub closes: bool,
+    /// `Location: /NUMBER`: what became of a body that was stored.
+    pub location: Option<u64>,
 }
 
 fn bad(what: String) -> io::Error {
@@ -94,6 +96,8 @@ impl Client {
                     let status = response.code.unwrap_or(0);
                     let length = field("Content-Length").and_then(|text| text.parse().ok());
                     let closes = field("Connection") == Some("close");
+                    let location = field("Location").and_then(|path| path.strip_prefix('/'));
+                    let location = location.and_then(|number| number.parse().ok());
                     self.start += n;
                     if status == 100 {
                         continue;
@@ -103,6 +107,7 @@ impl Client {
                         status,
                         length,
                         closes,
+                        location,
                     });
                 }
             }

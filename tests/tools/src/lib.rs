@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tools of the tests. On the client's side of a network: `nmload`. On the
-//! side of the module: `nmhostile`, `nmpkt`, `nmidle`, `nmconnect`.
+//! Tools of the tests. On the client's side of a network: `nmload`, `nmstore`.
+//! On the side of the module: `nmhostile`, `nmpkt`, `nmidle`, `nmconnect`.
 //!
 //! All of them end by themselves, with status 0 if what they check holds, 1 if
 //! not, 2 on wrong usage and 3 when their time is over.
