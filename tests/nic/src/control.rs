@@ -83,11 +83,12 @@ fn obey(core: &mut Core, words: &[&str]) -> Result<String, String> {
             let faults = &bus.faults;
             let done = writeln!(
                 text,
-                "wire_sent {}\nwire_refused {}\nwire_received {}\ninterrupts {}\ncomplaints {}\n\
+                "wire_sent {}\nwire_refused {}\nwire_received {}\nsegmented {}\ninterrupts {}\ncomplaints {}\n\
                  rx_dropped {}\nrx_corrupted {}\ntx_dropped {}\ntx_corrupted {}",
                 bus.wire.sent,
                 bus.wire.refused,
                 bus.wire.received,
+                bus.segmented,
                 bus.interrupts.sent,
                 bus.complaints.count,
                 faults.receive.dropped,

@@ -103,6 +103,8 @@ pub struct Bus {
     pub faults: Faults,
     /// Whether the driver lets the device reach memory (bus master).
     pub master: bool,
+    /// Frames that the device was asked to cut into segments.
+    pub segmented: u64,
     pub(crate) wire: Wire,
     pub(crate) complaints: Complaints,
 }
@@ -115,6 +117,7 @@ impl Bus {
             interrupts: Interrupts::default(),
             faults: Faults::default(),
             master: false,
+            segmented: 0,
             wire,
             complaints,
         }

@@ -22,9 +22,6 @@ use nicmodel::xl710::Xl710;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Model {
-    /// 82599 with a backplane port (8086:10f7).
-    #[value(name = "82599kx4")]
-    Kx4,
     /// 82599 with an SFP+ cage (8086:10fb).
     #[value(name = "82599")]
     Sfp,
@@ -68,7 +65,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let mac = address(&options.mac)?;
     let device: Box<dyn Device> = match options.model {
-        Model::Kx4 => Box::new(Ixgbe::new(Kind::Kx4, mac)),
         Model::Sfp => Box::new(Ixgbe::new(Kind::Sfp, mac)),
         Model::X540 => Box::new(Ixgbe::new(Kind::X540, mac)),
         Model::Xl710 => Box::new(Xl710::new(mac)),

@@ -27,8 +27,6 @@ use tx::TxQueue;
 /// Which of the cards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 82599 on a backplane.
-    Kx4,
     /// 82599 with an SFP+ module.
     Sfp,
     /// X540 with a copper port.
@@ -64,8 +62,6 @@ pub struct Ixgbe {
     tx: Vec<TxQueue>,
     /// The cable is plugged.
     cable: bool,
-    /// Frames that were cut into segments.
-    segmented: u64,
     told_of_mode: bool,
     told_of_pools: bool,
 }
@@ -85,7 +81,6 @@ impl Ixgbe {
             rx: Vec::new(),
             tx: Vec::new(),
             cable: true,
-            segmented: 0,
             told_of_mode: false,
             told_of_pools: false,
         };
@@ -100,13 +95,8 @@ impl Ixgbe {
         self.rx = vec![RxQueue::default(); regs::QUEUES];
         self.tx = vec![TxQueue::default(); regs::QUEUES];
         let [a, b, c, d, e, f] = self.mac;
-        let serial = 3 << 13;
-        let autoc = match self.kind {
-            // KX4, KX and KR offered; 10G serial; XAUI.
-            Kind::Kx4 => (4 << 13) | (1 << 31) | (1 << 30),
-            Kind::Sfp => serial,
-            Kind::X540 => 0,
-        };
+        // 10 Gb/s over a serial line to the module.
+        let autoc = if self.kind == Kind::Sfp { 3 << 13 } else { 0 };
         for (offset, value) in [
             (regs::RAL_ALL, u32::from_le_bytes([a, b, c, d])),
             (
@@ -356,7 +346,6 @@ impl Ixgbe {
 impl Device for Ixgbe {
     fn identity(&self) -> Identity {
         let device = match self.kind {
-            Kind::Kx4 => 0x10f7,
             Kind::Sfp => 0x10fb,
             Kind::X540 => 0x1528,
         };
@@ -433,7 +422,6 @@ impl Device for Ixgbe {
 
     fn show(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "link {}", u8::from(self.carrier()))?;
-        writeln!(out, "segmented {}", self.segmented)?;
         writeln!(
             out,
             "rx_queues {}",

@@ -298,7 +298,7 @@ impl Ixgbe {
         if payload != frame.len() {
             return Err("PAYLEN is not its length");
         }
-        if frame.len() + 4 > self.longest() {
+        if frame.len() + 4 > self.longest() + tag_length(frame) {
             return Err("longer than the port's frames");
         }
         if let Some(words) = context {
@@ -308,7 +308,7 @@ impl Ixgbe {
         Ok(())
     }
 
-    /// Longest frame, with CRC but without VLAN tag.
+    /// Longest frame, with CRC but without a VLAN tag, wherever that comes from.
     fn longest(&self) -> usize {
         if self.regs.get(regs::HLREG0) & regs::HLREG0_JUMBO == 0 {
             return 1518;
@@ -349,7 +349,7 @@ impl Ixgbe {
         if (version == 4) != (options & NETWORK_SUM != 0) {
             return Err("segments of IPv4 without, or of IPv6 with a header checksum");
         }
-        if payload_at + mss + 4 > self.longest() {
+        if payload_at + mss + 4 > self.longest() + tag_length(frame) {
             return Err("segments longer than the port's frames");
         }
         let plan = Plan {
@@ -359,7 +359,7 @@ impl Ixgbe {
             mss,
             udp,
         };
-        self.segmented += 1;
+        bus.segmented += 1;
         let mut piece = Vec::new();
         segment::segment(frame, &plan, |made| {
             piece.clear();
@@ -374,6 +374,14 @@ impl Ixgbe {
         }
         self.stats.transmitted(frame, queue);
         bus.transmit(frame);
+    }
+}
+
+fn tag_length(frame: &[u8]) -> usize {
+    if vlan::tag(frame).is_some() {
+        4
+    } else {
+        0
     }
 }
 

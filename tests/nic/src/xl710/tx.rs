@@ -87,9 +87,12 @@ impl TxQueue {
                     return Ok(None);
                 };
                 let frame = &mut self.frame;
+                let mut count = 0;
                 offload::send(frame, &self.pieces, packet.context, packet.data, |piece| {
                     send(bus, piece);
+                    count += 1;
                 })?;
+                bus.segmented += u64::from(count > 1);
                 Ok(Some(packet))
             });
             match done {
