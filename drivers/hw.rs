@@ -6,7 +6,7 @@
 //! hardware's, and which buffers they refer to, is kept by `adapter::queue`, which calls one ring
 //! under one lock.
 
-use super::e1000;
+use super::{e1000, ixgbe};
 use crate::sys::nicops::DescRing;
 
 /// TCP's number among IP protocols.
@@ -30,8 +30,18 @@ pub(crate) struct Received {
 pub(crate) enum Offload {
     /// Nothing.
     None,
-    /// The sum of everything from byte `start` on goes to `field`, which holds the pseudo header's.
-    Checksum { start: u8, field: u8 },
+    /// The sum of everything from byte `l4` on goes to `field`, which holds the pseudo header's.
+    Checksum {
+        v6: bool,
+        /// First byte of the IP header.
+        l3: u8,
+        /// First byte of the header that the sum is in, most often TCP's or UDP's.
+        l4: u8,
+        /// The sum's two bytes.
+        field: u8,
+        /// First byte behind that header, if it is TCP's or UDP's.
+        hdr_len: u8,
+    },
     /// The frame is cut into segments of `mss` payload bytes, each with a copy of the headers.
     Tso {
         v6: bool,
@@ -114,8 +124,8 @@ pub(crate) trait TxRing {
     fn tail_split(&mut self, offload: &Offload) -> u32;
     /// Writes a data descriptor: `len` bytes at bus address `dma`.
     fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload);
-    /// The descriptor that the last [`prepare`](Self::prepare) wrote is not sent after all.
-    fn forget_context(&mut self);
+    /// The frame begun, and with it what [`prepare`](Self::prepare) wrote, is not sent after all.
+    fn cancel(&mut self);
     /// Asks for a report when descriptor `i`, the last of a frame, is done. Before the doorbell.
     fn report(&mut self, i: u32);
     /// Whether the hardware is done with descriptor `i`, for which a report was asked, and with
@@ -129,6 +139,7 @@ pub(crate) trait TxRing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     E1000,
+    Ixgbe,
 }
 
 impl Driver {
@@ -136,6 +147,7 @@ impl Driver {
     pub(crate) fn by_name(name: &[u8]) -> Option<Self> {
         match name {
             b"e1000" => Some(Self::E1000),
+            b"ixgbe" => Some(Self::Ixgbe),
             _ => None,
         }
     }
@@ -144,6 +156,33 @@ impl Driver {
     pub(crate) fn rx_buf_sizes(self) -> &'static [u32] {
         match self {
             Self::E1000 => e1000::RX_BUF_SIZES,
+            Self::Ixgbe => ixgbe::RX_BUF_SIZES,
+        }
+    }
+
+    /// Whether the hardware can complete frames like that; else the stack does.
+    #[inline]
+    pub(crate) fn can(self, offload: &Offload) -> bool {
+        match self {
+            Self::E1000 => true,
+            Self::Ixgbe => ixgbe::can(offload),
+        }
+    }
+
+    /// Bytes that a frame on the wire may have, without CRC.
+    pub(crate) fn max_frame(self) -> u32 {
+        match self {
+            Self::E1000 => e1000::MAX_FRAME,
+            Self::Ixgbe => ixgbe::MAX_FRAME,
+        }
+    }
+
+    /// Data descriptors that one frame on the wire may have.
+    #[inline]
+    pub(crate) fn max_pieces(self) -> u32 {
+        match self {
+            Self::E1000 => u32::MAX,
+            Self::Ixgbe => ixgbe::MAX_PIECES,
         }
     }
 
@@ -151,6 +190,7 @@ impl Driver {
     pub(crate) fn rx_ring(self, memory: DescRing) -> HwRx {
         match self {
             Self::E1000 => HwRx::E1000(e1000::RxRing::new(memory)),
+            Self::Ixgbe => HwRx::Ixgbe(ixgbe::RxRing::new(memory)),
         }
     }
 
@@ -158,6 +198,7 @@ impl Driver {
     pub(crate) fn tx_ring(self, memory: DescRing) -> HwTx {
         match self {
             Self::E1000 => HwTx::E1000(e1000::TxRing::new(memory)),
+            Self::Ixgbe => HwTx::Ixgbe(ixgbe::TxRing::new(memory)),
         }
     }
 }
@@ -165,17 +206,20 @@ impl Driver {
 /// A receive ring of any driver: calls are resolved by a match, not through a table.
 pub(crate) enum HwRx {
     E1000(e1000::RxRing),
+    Ixgbe(ixgbe::RxRing),
 }
 
 /// A transmit ring of any driver.
 pub(crate) enum HwTx {
     E1000(e1000::TxRing),
+    Ixgbe(ixgbe::TxRing),
 }
 
 macro_rules! each {
     ($self:ident, $ring:ident => $call:expr) => {
         match $self {
             Self::E1000($ring) => $call,
+            Self::Ixgbe($ring) => $call,
         }
     };
 }
@@ -225,8 +269,8 @@ impl TxRing for HwTx {
         each!(self, r => r.push(i, dma, len, last, offload));
     }
     #[inline]
-    fn forget_context(&mut self) {
-        each!(self, r => r.forget_context());
+    fn cancel(&mut self) {
+        each!(self, r => r.cancel());
     }
     #[inline]
     fn report(&mut self, i: u32) {

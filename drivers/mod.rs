@@ -7,3 +7,4 @@
 
 pub(crate) mod e1000;
 pub(crate) mod hw;
+pub(crate) mod ixgbe;

@@ -13,12 +13,16 @@
 #define NETMAP_NIC_H
 
 #include <linux/netdevice.h>
+#include <generated/utsrelease.h>
 
-#define NM_NIC_VERSION 1
+#define NM_NIC_VERSION 2
 
-/* One hardware ring, as its driver has set it up. Valid until stop(). */
+/* By which modinfo tells a patched driver from the kernel's own. */
+#define NM_NIC_MODULE_VERSION UTS_RELEASE "-netmap"
+
+/* One hardware ring, as its driver has set it up and enabled it. Valid until stop(). */
 struct nm_nic_ring {
-	void *desc;		/* descriptor memory, `count` zeroed entries */
+	void *desc;		/* descriptor memory, `count` zeroed entries of 16 bytes */
 	u32 *head_wb;		/* head write-back word, or NULL */
 	void __iomem *tail;	/* doorbell register; head and tail are 0 */
 	u32 count;
@@ -29,6 +33,7 @@ struct nm_nic_info {
 	struct device *dma_dev;
 	u32 num_tx;
 	u32 num_rx;
+	u32 max_queues;		/* of one kind, that there may ever be (ethtool -L) */
 	u32 tx_slots;
 	u32 rx_slots;
 };
@@ -43,6 +48,8 @@ struct nm_nic_count {
 
 /* Called by the driver; `nic` is what set_mode() was given. */
 struct nm_nic_ops {
+	/* So many queues are about to be set up; the rings follow. Process context. */
+	void (*start)(void *nic, unsigned int num_tx, unsigned int num_rx);
 	/*
 	 * A ring exists and is empty, the unit is about to run. rx_ring() posts the receive
 	 * buffers, each `rx_buf_size` long, which is what the driver programs the hardware for;
@@ -61,11 +68,12 @@ struct nm_nic_ops {
 	/* ndo_start_xmit of a queue. Consumes the skb unless it returns NETDEV_TX_BUSY. */
 	netdev_tx_t (*xmit)(void *nic, unsigned int queue, struct sk_buff *skb);
 	/*
-	 * NAPI poll of an interrupt vector. Returns the work done; less than budget completes
-	 * NAPI, after which the driver unmasks the vector as irq_enable(*tx) does, but only if
-	 * *rearm was left true.
+	 * NAPI poll of a receive queue and the transmit queue of the same number. Returns the
+	 * work done; less than budget completes NAPI, after which the driver unmasks the interrupt
+	 * as irq_enable(*tx) does, but only if *rearm was left true. Where several queues share an
+	 * interrupt each one is polled, and it is unmasked if one of them wants it.
 	 */
-	int (*poll)(void *nic, unsigned int vector, int budget, bool *rearm, bool *tx);
+	int (*poll)(void *nic, unsigned int queue, int budget, bool *rearm, bool *tx);
 	u32 rx_buf_size;
 	/*
 	 * Features that the interface does not have in netmap mode: set_mode() and
@@ -86,12 +94,12 @@ struct nm_nic_driver {
 	 */
 	int (*set_mode)(struct net_device *dev, const struct nm_nic_ops *ops, void *nic);
 	/*
-	 * Unmasks a vector for received frames and, with `tx`, for sent ones too. Any context;
-	 * does nothing while the unit is down.
+	 * Unmasks a queue's interrupt for received frames and, with `tx`, for sent ones too. Any
+	 * context, between the queue's rx_ring() or tx_ring() and stop().
 	 */
-	void (*irq_enable)(struct net_device *dev, unsigned int vector, bool tx);
-	/* Runs the vector's NAPI poll soon. Softirq or process context; nothing while down. */
-	void (*schedule)(struct net_device *dev, unsigned int vector);
+	void (*irq_enable)(struct net_device *dev, unsigned int queue, bool tx);
+	/* Runs the queue's NAPI poll soon. Softirq or process context; as irq_enable(). */
+	void (*schedule)(struct net_device *dev, unsigned int queue);
 	/* Adds to the interface's statistics. Once per batch, BH off, one caller per queue. */
 	void (*count)(struct net_device *dev, unsigned int queue, const struct nm_nic_count *count);
 };

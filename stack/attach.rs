@@ -226,6 +226,22 @@ impl Nics {
 }
 
 impl Upper for Nics {
+    fn resized(&self, nic: &Nic) {
+        let own = {
+            let list = self.list.lock();
+            let found = list.iter().flatten().find(|n| core::ptr::eq(&***n, nic));
+            found.cloned()
+        };
+        // Not in the list yet: attach() spreads the queues.
+        let Some(nic) = own else {
+            return;
+        };
+        self.unserve(&nic);
+        if self.serve(&nic).is_err() {
+            pr_err!("no memory to serve all queues\n");
+        }
+    }
+
     fn configured(&self, nic: &Nic, q: u32) {
         if let Some(rx) = nic.rx(q) {
             let _bh = BhGuard::new();
@@ -235,8 +251,8 @@ impl Upper for Nics {
         }
     }
 
-    fn irq(&self, nic: &Nic, vector: u32, budget: i32, rearm: &mut bool) -> i32 {
-        let Some(ring) = self.ring(vector) else {
+    fn irq(&self, nic: &Nic, queue: u32, budget: i32, rearm: &mut bool) -> i32 {
+        let Some(ring) = self.ring(queue) else {
             return 0;
         };
         if Ring::leave_to_poll(ring) {
@@ -245,7 +261,7 @@ impl Upper for Nics {
         }
         let budget = u32::try_from(budget).unwrap_or(0);
         // At most `budget`, which is an i32.
-        input::reap(nic, vector, budget, ring.owner) as i32
+        input::reap(nic, queue, budget, ring) as i32
     }
 
     fn xmit(&self, nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {

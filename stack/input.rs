@@ -7,12 +7,14 @@
 
 #![deny(unsafe_code)]
 
+use super::ring::Ring;
 use super::socket::Socket;
 use crate::adapter::nic::Nic;
 use crate::adapter::queue::{RxDone, RxQueue};
 use crate::nmcore::demux;
 use crate::sys::bh::BhGuard;
-use crate::sys::skb::{Skb, SkbBatch, HEADER_ROOM};
+use crate::sys::skb::{RxHead, Skb, SkbBatch, HEADER_ROOM};
+use crate::sys::sock::Known;
 use kernel::sync::rcu;
 
 /// Frames taken from a queue in one sync.
@@ -21,15 +23,33 @@ pub(super) const BUDGET: u32 = 256;
 /// Bytes of an Ethernet header.
 const ETHER: usize = 14;
 
-/// Processes up to `budget` frames of queue `q`; returns how many there were. `owner` is the port
-/// whose sockets get their data in place.
-pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
+/// Where frames come from, and for whom they are.
+struct Source<'a> {
+    nic: &'a Nic,
+    queue: u32,
+    ring: &'a Ring,
+    /// Whether what its sockets send goes out on the transmit queue of the same number.
+    paired: bool,
+    bh: BhGuard,
+    rcu: rcu::Guard,
+}
+
+/// Processes up to `budget` frames of queue `q`, which `ring` serves; returns how many there were.
+/// Sockets of the ring's port get their data in place.
+pub(super) fn reap(nic: &Nic, q: u32, budget: u32, ring: &Ring) -> u32 {
     let bh = BhGuard::new();
     let Some(queue) = nic.rx(q) else {
         return 0;
     };
+    let source = Source {
+        nic,
+        queue: q,
+        ring,
+        paired: nic.num_tx() > 1 && q < nic.num_tx(),
+        bh,
+        rcu: rcu::read_lock(),
+    };
     let mut batch = SkbBatch::new();
-    let rcu = rcu::read_lock();
     let mut n = 0;
     {
         let mut rx = queue.lock();
@@ -38,13 +58,12 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
                 break;
             };
             n += 1;
-            // Frames of more than one buffer do not occur: the NIC is refused or stopped when its
-            // MTU exceeds a buffer.
-            let skb = if done.bad || !done.eop {
+            // Frames of more than one buffer come only if the MTU does not fit one.
+            let skb = if done.bad || done.chained {
                 rx.recycle();
                 None
             } else {
-                packet(nic, &mut rx, &done, owner, &bh, &rcu)
+                source.packet(&mut rx, &done)
             };
             if let Some((skb, registered)) = skb {
                 batch.push(skb, registered);
@@ -58,75 +77,88 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, owner: u16) -> u32 {
             rx.doorbell();
         }
     }
-    batch.receive(&bh, &rcu);
+    batch.receive(&source.bh, &source.rcu);
     n
 }
 
-/// Makes a packet of a frame, and posts a buffer in its place. True: it is for a socket of the
-/// port. None: dropped, for want of memory.
-#[inline]
-fn packet(
-    nic: &Nic,
-    rx: &mut RxQueue,
-    done: &RxDone,
-    owner: u16,
-    bh: &BhGuard,
-    rcu: &rcu::Guard,
-) -> Option<(Skb, bool)> {
-    let len = usize::from(done.len);
-    let n = len.min(HEADER_ROOM);
-    let skb = Skb::for_rx(HEADER_ROOM, bh).and_then(|mut skb| {
-        let area = skb.area().get_mut(..n)?;
-        if !nic.pool().copy_out(done.buf, 0, area) {
-            return None;
-        }
-        let tcp = demux::tcp_frame(area, len).filter(|tcp| tcp.l3_off == ETHER);
-        Some((skb, tcp))
-    });
-    let Some((skb, tcp)) = skb else {
-        rx.recycle();
-        return None;
-    };
-    let Some(tcp) = tcp else {
-        if len <= HEADER_ROOM {
+impl Source<'_> {
+    /// Makes a packet of a frame, and posts a buffer in its place. True: it is for a socket of the
+    /// port. None: dropped, for want of memory.
+    #[inline]
+    fn packet(&self, rx: &mut RxQueue, done: &RxDone) -> Option<(Skb, bool)> {
+        let pool = self.nic.pool();
+        let len = usize::from(done.len);
+        let n = len.min(HEADER_ROOM);
+        let skb = Skb::for_rx(HEADER_ROOM, &self.bh).and_then(|mut skb| {
+            let area = skb.area().get_mut(..n)?;
+            if !pool.copy_out(done.buf, 0, area) {
+                return None;
+            }
+            let tcp = demux::tcp_frame(area, len).filter(|tcp| tcp.l3_off == ETHER);
+            Some((skb, tcp))
+        });
+        let Some((skb, tcp)) = skb else {
             rx.recycle();
-            return Some((skb.headers(n).finish(nic.dev(), done.csum_ok), false));
+            return None;
+        };
+        let Some(tcp) = tcp else {
+            if len <= HEADER_ROOM {
+                rx.recycle();
+                return Some((self.finish(skb.headers(n), done), false));
+            }
+            return self.copy(rx, done);
+        };
+        // All that follows the headers stays where it is, unless it is little and here already.
+        let whole = len <= HEADER_ROOM;
+        let head = if whole { n } else { tcp.payload_off };
+        let mut skb = self.finish(skb.headers(head), done);
+        let ours = skb
+            .demux(tcp.l4_off - ETHER, tcp.v6, &self.rcu)
+            .is_some_and(|sock| self.is_ours(&sock));
+        if whole {
+            rx.recycle();
+            return Some((skb, ours));
         }
-        return copy(nic, rx, done, bh);
-    };
-    // All that follows the headers stays where it is, unless it is little and here already.
-    let whole = len <= HEADER_ROOM;
-    let head = if whole { n } else { tcp.payload_off };
-    let mut skb = skb.headers(head).finish(nic.dev(), done.csum_ok);
-    let ours = skb
-        .demux(tcp.l4_off - ETHER, tcp.v6, rcu)
-        .and_then(|sk| sk.hooked::<Socket>())
-        .is_some_and(|socket| socket.ring.owner == owner);
-    if whole {
-        rx.recycle();
-        return Some((skb, ours));
-    }
-    if ours && !rx.cache.low() {
-        let page = nic.pool().buf_page(done.buf);
-        if let (Some((page, offset)), Some(new)) = (page, rx.cache.get_nic()) {
-            let start = offset + tcp.payload_off as u32;
-            skb.add_page(page, start, tcp.payload_len as u32, nic.pool().buf_size());
-            rx.replace(new);
-            rx.cache.lend(done.buf);
-            return Some((skb, true));
+        if ours && !rx.cache.low() {
+            let page = pool.buf_page(done.buf);
+            if let (Some((page, offset)), Some(new)) = (page, rx.cache.get_nic()) {
+                let start = offset + tcp.payload_off as u32;
+                skb.add_page(page, start, tcp.payload_len as u32, pool.buf_size());
+                rx.replace(new);
+                rx.cache.lend(done.buf);
+                return Some((skb, true));
+            }
         }
+        drop(skb);
+        self.copy(rx, done)
     }
-    drop(skb);
-    copy(nic, rx, done, bh)
-}
 
-/// A packet with a copy of the whole frame.
-fn copy(nic: &Nic, rx: &mut RxQueue, done: &RxDone, bh: &BhGuard) -> Option<(Skb, bool)> {
-    let len = usize::from(done.len);
-    let skb = Skb::for_rx(len, bh).and_then(|mut skb| {
-        let area = skb.area().get_mut(..len)?;
-        nic.pool().copy_out(done.buf, 0, area).then_some(skb)
-    });
-    rx.recycle();
-    Some((skb?.headers(len).finish(nic.dev(), done.csum_ok), false))
+    /// Whether a socket is one of the port's. One of the ring's own then answers on this queue, so
+    /// that no two rings use one.
+    #[inline]
+    fn is_ours(&self, sock: &Known<'_>) -> bool {
+        let Some(socket) = sock.hooked::<Socket>() else {
+            return false;
+        };
+        if self.paired && core::ptr::eq(&*socket.ring, self.ring) {
+            sock.send_on(self.queue);
+        }
+        socket.ring.owner == self.ring.owner
+    }
+
+    /// A packet with a copy of the whole frame.
+    fn copy(&self, rx: &mut RxQueue, done: &RxDone) -> Option<(Skb, bool)> {
+        let len = usize::from(done.len);
+        let skb = Skb::for_rx(len, &self.bh).and_then(|mut skb| {
+            let area = skb.area().get_mut(..len)?;
+            self.nic.pool().copy_out(done.buf, 0, area).then_some(skb)
+        });
+        rx.recycle();
+        Some((self.finish(skb?.headers(len), done), false))
+    }
+
+    #[inline]
+    fn finish(&self, head: RxHead, done: &RxDone) -> Skb {
+        head.finish(self.nic.dev(), self.queue, done.csum_ok)
+    }
 }

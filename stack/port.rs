@@ -144,7 +144,7 @@ impl Backend for StackPort {
         {
             let _bh = BhGuard::new();
             for queue in ring.queues.lock().iter() {
-                input::reap(&queue.nic, queue.index, input::BUDGET, port.id);
+                input::reap(&queue.nic, queue.index, input::BUDGET, ring);
             }
         }
         receive::drain(ring, port, kring, st);

@@ -8,3 +8,6 @@ pub(crate) use ring::{RxRing, TxRing};
 
 /// Receive buffer lengths that RCTL.BSIZE can express and that hold a whole frame of MTU 1500.
 pub(crate) const RX_BUF_SIZES: &[u32] = &[2048, 4096, 8192, 16384];
+
+/// Longest frame, without CRC (datasheet, "Jumbo frames").
+pub(crate) const MAX_FRAME: u32 = 16124;

@@ -12,9 +12,6 @@
 use crate::drivers::hw::{self, Offload, Received};
 use crate::sys::nicops::DescRing;
 
-/// Bytes of a descriptor: two little-endian words of 64 bits.
-const DESC: usize = 16;
-
 // Second word of a receive descriptor, as the hardware writes it back.
 const RXD_DD: u64 = 1 << 32;
 const RXD_EOP: u64 = 1 << 33;
@@ -49,40 +46,6 @@ const TX_FIRST_MAX: u32 = 2015;
 /// bytes gives the data before it time to be read.
 const TX_SENTINEL: u32 = 4;
 
-/// Reads word `word` of descriptor `i`.
-#[inline]
-fn read(memory: &DescRing, i: u32, word: usize) -> u64 {
-    if i >= memory.count() {
-        return 0;
-    }
-    // SAFETY: within the `count` descriptors of the ring, aligned to 8, valid by the module's
-    // invariant. The device may write it, hence volatile.
-    let value = unsafe {
-        memory
-            .desc()
-            .add(i as usize * DESC + word * 8)
-            .cast::<u64>()
-            .read_volatile()
-    };
-    u64::from_le(value)
-}
-
-/// Writes word `word` of descriptor `i`.
-#[inline]
-fn write(memory: &DescRing, i: u32, word: usize, value: u64) {
-    if i >= memory.count() {
-        return;
-    }
-    // SAFETY: as in `read`; the descriptor is not the device's now.
-    unsafe {
-        memory
-            .desc()
-            .add(i as usize * DESC + word * 8)
-            .cast::<u64>()
-            .write_volatile(value.to_le());
-    }
-}
-
 /// The receive ring.
 pub(crate) struct RxRing {
     memory: DescRing,
@@ -102,15 +65,15 @@ impl hw::RxRing for RxRing {
 
     #[inline]
     fn post(&mut self, i: u32, dma: u64) {
-        write(&self.memory, i, 0, dma);
+        self.memory.write(i, 0, dma);
         // Status 0: not done.
-        write(&self.memory, i, 1, 0);
+        self.memory.write(i, 1, 0);
     }
 
     #[inline]
     fn reap(&self, i: u32) -> Option<Received> {
         // One load, so the length belongs to the status.
-        let word = read(&self.memory, i, 1);
+        let word = self.memory.read(i, 1);
         if word & RXD_DD == 0 {
             return None;
         }
@@ -158,15 +121,15 @@ impl hw::TxRing for TxRing {
     fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
         match *offload {
             Offload::None => false,
-            Offload::Checksum { start, field } => {
-                if self.context == Some((start, field)) {
+            Offload::Checksum { l4, field, .. } => {
+                if self.context == Some((l4, field)) {
                     return false;
                 }
-                self.context = Some((start, field));
+                self.context = Some((l4, field));
                 // TUCSS, TUCSO; TUCSE 0: to the end of the frame.
-                let upper = u64::from(start) | u64::from(field) << 8;
-                write(&self.memory, i, 0, upper << 32);
-                write(&self.memory, i, 1, TXD_DEXT | CTX_TCP);
+                let upper = u64::from(l4) | u64::from(field) << 8;
+                self.memory.write(i, 0, upper << 32);
+                self.memory.write(i, 1, TXD_DEXT | CTX_TCP);
                 true
             }
             Offload::Tso {
@@ -185,8 +148,7 @@ impl hw::TxRing for TxRing {
                     u64::from(l4).saturating_sub(1)
                 };
                 let tcp_field = u64::from(l4) + 16;
-                write(
-                    &self.memory,
+                self.memory.write(
                     i,
                     0,
                     u64::from(l3)
@@ -196,8 +158,7 @@ impl hw::TxRing for TxRing {
                         | (tcp_field & 0xff) << 40,
                 );
                 let ip = if v6 { 0 } else { CTX_IP };
-                write(
-                    &self.memory,
+                self.memory.write(
                     i,
                     1,
                     TXD_DEXT
@@ -251,24 +212,25 @@ impl hw::TxRing for TxRing {
             }
         };
         let eop = if last { TXD_EOP } else { 0 };
-        write(&self.memory, i, 0, dma);
-        write(&self.memory, i, 1, command | eop | u64::from(len & 0xffff));
+        self.memory.write(i, 0, dma);
+        self.memory
+            .write(i, 1, command | eop | u64::from(len & 0xffff));
     }
 
     #[inline]
-    fn forget_context(&mut self) {
+    fn cancel(&mut self) {
         self.context = None;
     }
 
     #[inline]
     fn report(&mut self, i: u32) {
-        let word = read(&self.memory, i, 1);
-        write(&self.memory, i, 1, word | TXD_RS);
+        let word = self.memory.read(i, 1);
+        self.memory.write(i, 1, word | TXD_RS);
     }
 
     #[inline]
     fn complete(&self, i: u32) -> bool {
-        let done = read(&self.memory, i, 1) & TXD_DD != 0;
+        let done = self.memory.read(i, 1) & TXD_DD != 0;
         if done {
             self.memory.read_barrier();
         }

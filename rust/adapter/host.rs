@@ -186,7 +186,7 @@ pub(super) fn txsync(ring: &Kring, st: &mut KringState, head: u32, dev: &NetDev)
                     .get_mut(..len)
                     .is_some_and(|a| pool.copy_out(slot.buf_idx, 0, a))
                 {
-                    batch.push(skb.headers(len).finish(dev, false), false);
+                    batch.push(skb.headers(len).finish(dev, 0, false), false);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! The user (`Upper`) is a stack port or a port that shows the NIC's rings. Rings come and go
 //! with the driver's restarts (ifdown, MTU, ring size, watchdog): between the driver's `stop` and
 //! the next `rx_ring`/`tx_ring` a queue has no hardware ring and does nothing. The queues
-//! themselves live as long as the [`Nic`].
+//! themselves live as long as the [`Nic`], which has room for as many as the NIC may ever get.
 //!
 //! Lock order: rtnl, then what the user locks in its callbacks, then one queue lock (bottom halves
 //! off), then the pool's.
@@ -13,7 +13,7 @@
 #![deny(unsafe_code)]
 
 use super::queue::{Running, RxQueue, TxQueue, TxSpace};
-use crate::drivers::hw::Driver as Chip;
+use crate::drivers::hw::{Driver as Chip, Offload};
 use crate::mem::Pool;
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
@@ -22,9 +22,9 @@ pub(crate) use crate::sys::netdev::Notifier;
 use crate::sys::netdev::{self, Event, NetDev, Rtnl, Watcher};
 use crate::sys::nicops::{DescRing, Driver, Hooks, Mode, NicOps};
 use crate::sys::skb::Skb;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
 
 /// Who uses a NIC in netmap mode.
 pub(crate) trait Upper: Send + Sync {
@@ -32,6 +32,11 @@ pub(crate) trait Upper: Send + Sync {
     /// stack then computes checksums and cuts segments itself.
     fn plain(&self) -> bool {
         false
+    }
+
+    /// The number of queues has changed; their rings follow. Process context, no lock but rtnl.
+    fn resized(&self, nic: &Nic) {
+        let _ = nic;
     }
 
     /// Receive queue `queue` has an empty ring: post buffers. Process context, no lock but rtnl.
@@ -43,10 +48,11 @@ pub(crate) trait Upper: Send + Sync {
         let _ = nic;
     }
 
-    /// NAPI poll of interrupt vector `vector`: returns the work done, less than `budget` when
-    /// there is no more. `rearm` left true: interrupts are unmasked; false: the user calls
-    /// [`Nic::irq_enable`] when it wants them.
-    fn irq(&self, nic: &Nic, vector: u32, budget: i32, rearm: &mut bool) -> i32;
+    /// NAPI poll of the queues `queue`: returns the work done, less than `budget` when there is no
+    /// more. `rearm` left true: their interrupt is unmasked; false: the user calls
+    /// [`Nic::irq_enable`] when it wants it. Queues may share an interrupt, so that it comes all
+    /// the same.
+    fn irq(&self, nic: &Nic, queue: u32, budget: i32, rearm: &mut bool) -> i32;
 
     /// The stack sends a frame. `Err`: no room (see [`TxQueue::ready`]), the stack tries again. A
     /// frame that cannot be sent at all is dropped.
@@ -62,6 +68,9 @@ pub(crate) trait Upper: Send + Sync {
     }
 }
 
+/// A queue that is made when it is first needed.
+type Place<Q> = SetOnce<Pin<KBox<SpinLock<Q>>>>;
+
 /// A NIC in netmap mode.
 #[pin_data]
 pub(crate) struct Nic {
@@ -69,8 +78,11 @@ pub(crate) struct Nic {
     chip: Chip,
     pool: Arc<Pool>,
     upper: Arc<dyn Upper>,
-    rx: KVec<Pin<KBox<SpinLock<RxQueue>>>>,
-    tx: KVec<Pin<KBox<SpinLock<TxQueue>>>>,
+    rx: KVec<Place<RxQueue>>,
+    tx: KVec<Place<TxQueue>>,
+    /// How many of the places are in use now, from the first on.
+    num_rx: AtomicU32,
+    num_tx: AtomicU32,
     /// False from the end of netmap mode on.
     alive: AtomicBool,
     #[pin]
@@ -81,6 +93,7 @@ pub(crate) struct Nic {
 struct Held {
     mode: Option<Mode<Nic>>,
     dma: Option<DmaDevice>,
+    map: Option<Arc<PoolMap>>,
 }
 
 impl Nic {
@@ -113,26 +126,12 @@ impl Nic {
             pr_warn!("this NIC's DMA cannot reach all of the pool's memory\n");
         })?;
         let map = Arc::new(map, GFP_KERNEL)?;
-        let mut rx = KVec::new();
-        for q in 0..driver.num_rx {
-            let queue = RxQueue::new(q, pool.clone(), map.clone())?;
-            rx.push(
-                KBox::pin_init(new_spinlock!(queue, "netmap_rx"), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
-        }
-        let mut tx = KVec::new();
-        for q in 0..driver.num_tx {
-            let queue = TxQueue::new(q, map.clone());
-            tx.push(
-                KBox::pin_init(new_spinlock!(queue, "netmap_tx"), GFP_KERNEL)?,
-                GFP_KERNEL,
-            )?;
-        }
         let held = Held {
             mode: None,
             dma: Some(driver.dma()),
+            map: Some(map),
         };
+        let (rx, tx) = (places(driver.max_queues)?, places(driver.max_queues)?);
         let nic = Arc::pin_init(
             pin_init!(Self {
                 dev,
@@ -141,11 +140,19 @@ impl Nic {
                 upper,
                 rx,
                 tx,
+                num_rx: AtomicU32::new(driver.num_rx),
+                num_tx: AtomicU32::new(driver.num_tx),
                 alive: AtomicBool::new(true),
                 held <- new_mutex!(held, "netmap_nic"),
             }),
             GFP_KERNEL,
         )?;
+        for queue in 0..driver.num_rx {
+            nic.make_rx(queue)?;
+        }
+        for queue in 0..driver.num_tx {
+            nic.make_tx(queue)?;
+        }
         // Before the driver knows us, so that its unloading cannot be missed.
         netdev::watch(&nic.dev, nic.clone(), rtnl)?;
         match driver.enter(nic.clone(), rx_buf_size, nic.upper.plain(), rtnl) {
@@ -172,39 +179,84 @@ impl Nic {
             mode.leave(rtnl);
         }
         // What the queues had is freed with bottom halves on, as DMA memory must be.
-        for rx in self.rx.iter() {
+        for rx in self.rx.iter().filter_map(SetOnce::as_ref) {
             let old = without_bh(|| rx.lock().close());
             drop(old);
         }
-        for tx in self.tx.iter() {
+        for tx in self.tx.iter().filter_map(SetOnce::as_ref) {
             let old = without_bh(|| tx.lock().close());
             drop(old);
         }
-        self.held.lock().dma = None;
+        let (dma, map) = {
+            let mut held = self.held.lock();
+            (held.dma.take(), held.map.take())
+        };
+        drop((dma, map));
+    }
+
+    /// Receive queue `queue`, made if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: the driver announced fewer. `ENODEV`: netmap mode has ended. `ENOMEM`.
+    fn make_rx(&self, queue: u32) -> Result<&SpinLock<RxQueue>> {
+        let place = self.rx.get(queue as usize).ok_or(EINVAL)?;
+        if place.as_ref().is_none() {
+            let map = self.held.lock().map.clone().ok_or(ENODEV)?;
+            let new = RxQueue::new(queue, self.pool.clone(), map)?;
+            place.populate(KBox::pin_init(new_spinlock!(new, "netmap_rx"), GFP_KERNEL)?);
+        }
+        Ok(place.as_ref().ok_or(ENOMEM)?)
+    }
+
+    /// Transmit queue `queue`, as [`make_rx`](Self::make_rx).
+    fn make_tx(&self, queue: u32) -> Result<&SpinLock<TxQueue>> {
+        let place = self.tx.get(queue as usize).ok_or(EINVAL)?;
+        if place.as_ref().is_none() {
+            let map = self.held.lock().map.clone().ok_or(ENODEV)?;
+            let new = TxQueue::new(queue, map);
+            place.populate(KBox::pin_init(new_spinlock!(new, "netmap_tx"), GFP_KERNEL)?);
+        }
+        Ok(place.as_ref().ok_or(ENOMEM)?)
     }
 
     /// Receive queue `queue`. Locked with bottom halves off.
     #[inline]
     pub(crate) fn rx(&self, queue: u32) -> Option<&SpinLock<RxQueue>> {
-        Some(self.rx.get(queue as usize)?)
+        Some(self.rx.get(queue as usize)?.as_ref()?)
     }
 
     /// Transmit queue `queue`. Locked with bottom halves off.
     #[inline]
     pub(crate) fn tx(&self, queue: u32) -> Option<&SpinLock<TxQueue>> {
-        Some(self.tx.get(queue as usize)?)
+        Some(self.tx.get(queue as usize)?.as_ref()?)
     }
 
-    /// Number of receive queues.
-    #[inline]
+    /// Number of receive queues now.
     pub(crate) fn num_rx(&self) -> u32 {
-        self.rx.len() as u32
+        self.num_rx.load(Ordering::Relaxed)
     }
 
-    /// Number of transmit queues.
-    #[inline]
+    /// Number of transmit queues now.
     pub(crate) fn num_tx(&self) -> u32 {
-        self.tx.len() as u32
+        self.num_tx.load(Ordering::Relaxed)
+    }
+
+    /// Whether the NIC can complete frames like that; else the stack does.
+    #[inline]
+    pub(crate) fn can(&self, offload: &Offload) -> bool {
+        self.chip.can(offload)
+    }
+
+    /// Bytes that a frame may have, without CRC.
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.chip.max_frame()
+    }
+
+    /// Pieces that one frame on the wire may be sent in.
+    #[inline]
+    pub(crate) fn max_pieces(&self) -> u32 {
+        self.chip.max_pieces()
     }
 
     /// The memory its buffers come from.
@@ -251,6 +303,15 @@ impl Nic {
     }
 }
 
+/// Places for `count` queues.
+fn places<Q>(count: u32) -> Result<KVec<Place<Q>>> {
+    let mut places = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+    for _ in 0..count {
+        places.push(SetOnce::new(), GFP_KERNEL)?;
+    }
+    Ok(places)
+}
+
 /// Calls `f` with bottom halves off.
 fn without_bh<T>(f: impl FnOnce() -> T) -> T {
     let _bh = BhGuard::new();
@@ -258,45 +319,42 @@ fn without_bh<T>(f: impl FnOnce() -> T) -> T {
 }
 
 impl NicOps for Nic {
+    fn start(&self, num_tx: u32, num_rx: u32) {
+        let before = (self.num_tx(), self.num_rx());
+        self.num_tx.store(num_tx, Ordering::Relaxed);
+        self.num_rx.store(num_rx, Ordering::Relaxed);
+        if before == (num_tx, num_rx) {
+            return;
+        }
+        // What waits in queues that are no more is somebody else's to use.
+        for rx in self.rx.iter().skip(num_rx as usize) {
+            if let Some(rx) = rx.as_ref() {
+                let _bh = BhGuard::new();
+                rx.lock().cache.flush();
+            }
+        }
+        self.upper.resized(self);
+    }
+
     fn tx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks) {
-        let (Some(tx), Some(dma)) = (self.tx(queue), self.held.lock().dma.clone()) else {
-            return;
-        };
-        let Ok(space) = TxSpace::new(dma, ring.count()) else {
-            pr_err!("no memory for transmit queue {queue}: it stays closed\n");
-            return;
-        };
-        let run = Running {
-            hw: self.chip.tx_ring(ring),
-            hooks,
-        };
-        let old = without_bh(|| tx.lock().start(run, space));
-        drop(old);
+        if let Err(e) = self.start_tx(queue, ring, hooks) {
+            pr_err!("transmit queue {queue} stays closed: {e:?}\n");
+        }
     }
 
     fn rx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks) {
-        let Some(rx) = self.rx(queue) else {
-            return;
-        };
-        let Ok(bufs) = KVec::from_elem(0u32, ring.count() as usize, GFP_KERNEL) else {
-            pr_err!("no memory for receive queue {queue}: it stays closed\n");
-            return;
-        };
-        let run = Running {
-            hw: self.chip.rx_ring(ring),
-            hooks,
-        };
-        let old = without_bh(|| rx.lock().start(run, bufs));
-        drop(old);
-        self.upper.configured(self, queue);
+        match self.start_rx(queue, ring, hooks) {
+            Ok(()) => self.upper.configured(self, queue),
+            Err(e) => pr_err!("receive queue {queue} stays closed: {e:?}\n"),
+        }
     }
 
     fn stop(&self) {
         let _bh = BhGuard::new();
-        for rx in self.rx.iter() {
+        for rx in self.rx.iter().filter_map(SetOnce::as_ref) {
             rx.lock().stop();
         }
-        for tx in self.tx.iter() {
+        for tx in self.tx.iter().filter_map(SetOnce::as_ref) {
             tx.lock().stop();
         }
     }
@@ -304,10 +362,10 @@ impl NicOps for Nic {
     fn clean(&self) {
         {
             let _bh = BhGuard::new();
-            for rx in self.rx.iter() {
+            for rx in self.rx.iter().filter_map(SetOnce::as_ref) {
                 rx.lock().unpost_all();
             }
-            for tx in self.tx.iter() {
+            for tx in self.tx.iter().filter_map(SetOnce::as_ref) {
                 tx.lock().forget_all();
             }
         }
@@ -318,13 +376,40 @@ impl NicOps for Nic {
         self.upper.xmit(self, queue, skb)
     }
 
-    fn poll(&self, vector: u32, budget: i32, rearm: &mut bool, tx: &mut bool) -> i32 {
-        if let Some(queue) = self.tx(vector) {
+    fn poll(&self, queue: u32, budget: i32, rearm: &mut bool, tx: &mut bool) -> i32 {
+        if let Some(queue) = self.tx(queue) {
             queue.lock().reap();
         }
-        let work = self.upper.irq(self, vector, budget, rearm);
-        *tx = self.tx(vector).is_some_and(|t| t.lock().wants_irq());
+        let work = self.upper.irq(self, queue, budget, rearm);
+        *tx = self.tx(queue).is_some_and(|t| t.lock().wants_irq());
         work
+    }
+}
+
+impl Nic {
+    fn start_tx(&self, queue: u32, ring: DescRing, hooks: Hooks) -> Result {
+        let tx = self.make_tx(queue)?;
+        let dma = self.held.lock().dma.clone().ok_or(ENODEV)?;
+        let space = TxSpace::new(dma, ring.count())?;
+        let run = Running {
+            hw: self.chip.tx_ring(ring),
+            hooks,
+        };
+        let old = without_bh(|| tx.lock().start(run, space));
+        drop(old);
+        Ok(())
+    }
+
+    fn start_rx(&self, queue: u32, ring: DescRing, hooks: Hooks) -> Result {
+        let rx = self.make_rx(queue)?;
+        let bufs = KVec::from_elem(0u32, ring.count() as usize, GFP_KERNEL)?;
+        let run = Running {
+            hw: self.chip.rx_ring(ring),
+            hooks,
+        };
+        let old = without_bh(|| rx.lock().start(run, bufs));
+        drop(old);
+        Ok(())
     }
 }
 

@@ -6,7 +6,11 @@
 //! posted, in order, up to `posted`; so what the NIC fills next is the buffer of the next slot. A
 //! transmit ring's slots from `done` to `hwcur` are with the NIC. When the driver restarts the NIC
 //! the buffers come back and are posted anew; frames that were to be sent are lost, as on any
-//! NIC. The number of descriptors may differ from the number of slots.
+//! NIC. The number of descriptors may differ from the number of slots; if the number of queues
+//! differs from that of rings, the port stops until it is what it was.
+//!
+//! Each ring has its own reference of the NIC, so that rings have nothing in common that a sync
+//! writes.
 
 #![deny(unsafe_code)]
 
@@ -24,10 +28,10 @@ use crate::sys::netns::Net;
 use crate::sys::nicops::Driver;
 use crate::sys::skb::Skb;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use kernel::prelude::*;
 use kernel::str::CStr;
-use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 
 /// Slots of one frame at most.
 const MAX_FRAGS: usize = 64;
@@ -56,30 +60,33 @@ pub(crate) fn create(name: &CStr, net: &Net, want: &Wish, rtnl: &Rtnl) -> Result
         spare_bufs: 0,
         min_buf: chip.rx_buf_sizes().iter().copied().min().unwrap_or(0),
     };
-    let raw = Arc::pin_init(
-        pin_init!(Raw {
-            name: dev.name(),
-            shape,
-            wire <- new_mutex!(None, "netmap_raw"),
-        }),
-        GFP_KERNEL,
-    )?;
-    Ok(raw)
+    let raw = Raw {
+        name: dev.name(),
+        shape,
+        wire: SetOnce::new(),
+    };
+    Ok(Arc::new(raw, GFP_KERNEL)?)
 }
 
 /// The backend.
-#[pin_data]
 struct Raw {
     /// The device's name, NUL-padded.
     name: [u8; 16],
     shape: Shape,
-    #[pin]
-    wire: Mutex<Option<Arc<Wire>>>,
+    wire: SetOnce<Arc<Wire>>,
+}
+
+/// A reference of the NIC; None before it is attached and when it has gone.
+type Link = Pin<KBox<Mutex<Option<Arc<Nic>>>>>;
+
+fn link() -> Result<Link> {
+    KBox::pin_init(new_mutex!(None, "netmap_link"), GFP_KERNEL)
 }
 
 /// A receive ring.
 struct RxLane {
     ring: Arc<Kring>,
+    nic: Link,
     /// First of the kernel's slots whose buffer the NIC does not have. Changes under the ring's
     /// lock.
     posted: AtomicU32,
@@ -88,32 +95,26 @@ struct RxLane {
 /// A transmit ring.
 struct TxLane {
     ring: Arc<Kring>,
+    nic: Link,
     /// Oldest slot that the NIC may still be sending, `hwcur` if none. Changes under the ring's
     /// lock.
     done: AtomicU32,
 }
 
 /// The rings of an open port, between application and NIC.
-#[pin_data]
 struct Wire {
     rx: KVec<RxLane>,
     tx: KVec<TxLane>,
     host: KVec<Pin<KBox<HostLane>>>,
-    /// None before it is attached and when it has gone.
-    #[pin]
-    nic: Mutex<Option<Arc<Nic>>>,
+    /// For the host rings, and for show.
+    nic: Link,
+    /// The NIC has as many queues as there are rings.
+    fits: AtomicBool,
 }
 
 impl Raw {
-    fn wire(&self) -> Option<Arc<Wire>> {
-        self.wire.lock().clone()
-    }
-
-    /// The rings, and the NIC behind them.
-    fn parts(&self) -> Result<(Arc<Wire>, Arc<Nic>)> {
-        let wire = self.wire().ok_or(ENXIO)?;
-        let nic = wire.nic.lock().clone().ok_or(ENXIO)?;
-        Ok((wire, nic))
+    fn wire(&self) -> Result<&Wire> {
+        Ok(self.wire.as_ref().ok_or(ENXIO)?)
     }
 }
 
@@ -131,6 +132,7 @@ impl Backend for Raw {
             rx.push(
                 RxLane {
                     ring: ring.clone(),
+                    nic: link()?,
                     posted,
                 },
                 GFP_KERNEL,
@@ -142,6 +144,7 @@ impl Backend for Raw {
             tx.push(
                 TxLane {
                     ring: ring.clone(),
+                    nic: link()?,
                     done,
                 },
                 GFP_KERNEL,
@@ -151,45 +154,61 @@ impl Backend for Raw {
         for ring in port.host_rx.iter() {
             host.push(HostLane::new(ring.clone())?, GFP_KERNEL)?;
         }
-        let wire = Arc::pin_init(
-            pin_init!(Wire { rx, tx, host, nic <- new_mutex!(None, "netmap_wire") }),
+        let wire = Arc::new(
+            Wire {
+                rx,
+                tx,
+                host,
+                nic: link()?,
+                fits: AtomicBool::new(true),
+            },
             GFP_KERNEL,
         )?;
         let nic = Nic::attach(dev, port.pool.clone(), wire.clone(), rtnl)?;
-        *wire.nic.lock() = Some(nic);
-        *self.wire.lock() = Some(wire);
+        for link in wire.links() {
+            *link.lock() = Some(nic.clone());
+        }
+        self.wire.populate(wire);
         Ok(())
     }
 
     fn close(&self, _port: &Port, rtnl: &Rtnl) {
-        let Some(wire) = self.wire.lock().take() else {
+        let Some(nic) = self.wire().ok().and_then(Wire::unlink) else {
             return;
         };
-        let nic = wire.nic.lock().take();
-        if let Some(nic) = nic {
-            nic.detach(rtnl);
-        }
+        nic.detach(rtnl);
     }
 
     fn txsync(&self, _port: &Port, ring: &Kring, st: &mut KringState, head: u32) -> Result {
-        let (wire, nic) = self.parts()?;
+        let wire = self.wire()?;
         if ring.host {
-            return host::txsync(ring, st, head, nic.dev());
+            let nic = wire.nic.lock();
+            return host::txsync(ring, st, head, nic.as_ref().ok_or(ENXIO)?.dev());
         }
         let lane = wire.tx.get(usize::from(ring.id)).ok_or(ENXIO)?;
+        let nic = lane.nic.lock();
+        let nic = nic.as_ref().ok_or(ENXIO)?;
         let queue = nic.tx(ring.id.into()).ok_or(ENXIO)?;
+        // What a NIC without a link has been given it keeps, for ever perhaps.
+        let upto = if nic.dev().carrier() {
+            head
+        } else {
+            st.cursor.hwcur()
+        };
         let _bh = BhGuard::new();
         let mut queue = queue.lock();
-        lane.sync(st, &mut queue, head)
+        lane.sync(nic, st, &mut queue, upto)
     }
 
     fn rxsync(&self, _port: &Port, ring: &Kring, st: &mut KringState, head: u32) -> Result {
-        let (wire, nic) = self.parts()?;
+        let wire = self.wire()?;
         if ring.host {
             let lane = wire.host_lane(ring).ok_or(ENXIO)?;
             return lane.rxsync(st, head);
         }
         let lane = wire.rx.get(usize::from(ring.id)).ok_or(ENXIO)?;
+        let nic = lane.nic.lock();
+        let nic = nic.as_ref().ok_or(ENXIO)?;
         let queue = nic.rx(ring.id.into()).ok_or(ENXIO)?;
         let result = host::take_back(ring, st, head);
         let _bh = BhGuard::new();
@@ -199,31 +218,19 @@ impl Backend for Raw {
     }
 
     fn arm(&self, _port: &Port, ring: &Kring) -> bool {
-        let Ok((wire, nic)) = self.parts() else {
+        let Ok(wire) = self.wire() else {
             return false;
         };
         if ring.host {
             return wire.host_lane(ring).is_some_and(|lane| lane.pending());
         }
-        let queue = u32::from(ring.id);
-        let _bh = BhGuard::new();
-        if ring.tx {
-            let Some(tx) = nic.tx(queue) else {
-                return false;
-            };
-            tx.lock().want_irq();
-            nic.irq_enable(queue, true);
-            let mut tx = tx.lock();
-            tx.reap();
-            return tx.slots() > 0;
-        }
-        nic.irq_enable(queue, false);
-        nic.rx(queue).is_some_and(|rx| rx.lock().pending())
+        wire.arm(ring).unwrap_or(false)
     }
 
     fn show(&self, _port: &Port, to: &mut dyn fmt::Write) -> fmt::Result {
-        match self.parts() {
-            Ok((_, nic)) => {
+        let nic = self.wire().ok().and_then(|wire| wire.nic.lock().clone());
+        match nic {
+            Some(nic) => {
                 let dev = nic.dev();
                 let state = match (dev.running(), dev.carrier()) {
                     (true, true) => "up",
@@ -232,7 +239,7 @@ impl Backend for Raw {
                 };
                 writeln!(to, "  nic {state} mtu {}", nic.mtu())
             }
-            Err(_) => writeln!(to, "  nic gone"),
+            None => writeln!(to, "  nic gone"),
         }
     }
 }
@@ -283,11 +290,11 @@ impl RxLane {
 
 impl TxLane {
     /// Gives back the slots that have been sent, then sends those up to `head`.
-    fn sync(&self, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result {
+    fn sync(&self, nic: &Nic, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result {
         self.reap(st, tx);
         let mut result = Ok(());
         while st.cursor.hwcur() != head {
-            match self.send(st, tx, head) {
+            match self.send(nic, st, tx, head) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(e) => {
@@ -307,7 +314,7 @@ impl TxLane {
     ///
     /// `EFAULT` for a buffer that is not the application's, `EINVAL` for lengths that are none;
     /// such a frame is skipped.
-    fn send(&self, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result<bool> {
+    fn send(&self, nic: &Nic, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result<bool> {
         if !tx.active() {
             return Ok(false);
         }
@@ -334,7 +341,9 @@ impl TxLane {
         if !last && count < MAX_FRAGS {
             return Ok(false);
         }
-        if !last || !good || bytes < ETHERNET || count as u32 > tx.most_pieces() {
+        let pieces = nic.max_pieces().min(tx.most_pieces());
+        good &= (ETHERNET..=nic.max_frame()).contains(&bytes) && count as u32 <= pieces;
+        if !last || !good {
             let _ = st.cursor.take(count as u32);
             return if bytes == 0 { Ok(true) } else { Err(EINVAL) };
         }
@@ -396,6 +405,45 @@ impl TxLane {
 }
 
 impl Wire {
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        let rx = self.rx.iter().map(|lane| &lane.nic);
+        let tx = self.tx.iter().map(|lane| &lane.nic);
+        let rings = Iterator::chain(rx, tx);
+        Iterator::chain(rings, core::iter::once(&self.nic))
+    }
+
+    /// Drops the references of the NIC; the last one is the caller's.
+    fn unlink(&self) -> Option<Arc<Nic>> {
+        let mut last = None;
+        for link in self.links() {
+            let nic = link.lock().take();
+            last = nic.or(last);
+        }
+        last
+    }
+
+    /// Asks for an interrupt for a ring of the NIC; whether something has come meanwhile.
+    fn arm(&self, ring: &Kring) -> Option<bool> {
+        let queue = u32::from(ring.id);
+        if ring.tx {
+            let nic = self.tx.get(usize::from(ring.id))?.nic.lock();
+            let nic = nic.as_ref()?;
+            let tx = nic.tx(queue)?;
+            let _bh = BhGuard::new();
+            tx.lock().want_irq();
+            nic.irq_enable(queue, true);
+            let mut tx = tx.lock();
+            tx.reap();
+            return Some(tx.slots() > 0);
+        }
+        let nic = self.rx.get(usize::from(ring.id))?.nic.lock();
+        let nic = nic.as_ref()?;
+        nic.irq_enable(queue, false);
+        let _bh = BhGuard::new();
+        let pending = nic.rx(queue)?.lock().pending();
+        Some(pending)
+    }
+
     fn host_lane(&self, ring: &Kring) -> Option<&HostLane> {
         let lanes = self.host.iter();
         lanes
@@ -414,6 +462,20 @@ impl Wire {
 impl Upper for Wire {
     fn plain(&self) -> bool {
         true
+    }
+
+    fn resized(&self, nic: &Nic) {
+        let fits = nic.num_rx() as usize == self.rx.len() && nic.num_tx() as usize == self.tx.len();
+        if self.fits.swap(fits, Relaxed) == fits {
+            return;
+        }
+        for ring in self.rings() {
+            if fits {
+                ring.resume();
+            } else {
+                ring.stop();
+            }
+        }
     }
 
     fn configured(&self, nic: &Nic, queue: u32) {
@@ -439,16 +501,16 @@ impl Upper for Wire {
         }
     }
 
-    fn irq(&self, nic: &Nic, vector: u32, _budget: i32, rearm: &mut bool) -> i32 {
+    fn irq(&self, nic: &Nic, queue: u32, _budget: i32, rearm: &mut bool) -> i32 {
         let mut waits = false;
-        if let (Some(lane), Some(rx)) = (self.rx.get(vector as usize), nic.rx(vector)) {
+        if let (Some(lane), Some(rx)) = (self.rx.get(queue as usize), nic.rx(queue)) {
             if rx.lock().pending() {
                 lane.ring.notify();
             } else {
                 waits |= lane.ring.has_waiters();
             }
         }
-        if let (Some(lane), Some(tx)) = (self.tx.get(vector as usize), nic.tx(vector)) {
+        if let (Some(lane), Some(tx)) = (self.tx.get(queue as usize), nic.tx(queue)) {
             let (sent, wanted) = {
                 let tx = tx.lock();
                 (tx.slots() > 0, tx.wants_irq())
@@ -476,7 +538,7 @@ impl Upper for Wire {
     }
 
     fn gone(&self, _nic: &Nic, _rtnl: &Rtnl) {
-        self.nic.lock().take();
+        self.unlink();
         for ring in self.rings() {
             ring.stop();
         }
@@ -486,7 +548,9 @@ impl Upper for Wire {
         for ring in self.rings() {
             match event {
                 Event::GoingDown => ring.stop(),
-                Event::Up => ring.resume(),
+                Event::Up if self.fits.load(Relaxed) => ring.resume(),
+                // With a link frames may go.
+                Event::Change if ring.tx => ring.notify(),
                 _ => {}
             }
         }

@@ -13,6 +13,9 @@ use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// Bytes of a descriptor: two little-endian words of 64 bits.
+const DESC: usize = 16;
+
 /// Descriptor memory and doorbell of one hardware ring.
 ///
 /// # Invariants
@@ -43,10 +46,32 @@ impl DescRing {
         })
     }
 
-    /// The descriptors.
     #[inline]
-    pub(crate) fn desc(&self) -> *mut u8 {
-        self.desc.as_ptr()
+    fn word(&self, i: u32, word: usize) -> Option<*mut u64> {
+        // SAFETY: within the `count` descriptors of the ring, valid by the invariant.
+        (i < self.count && word < 2).then(|| unsafe {
+            self.desc
+                .as_ptr()
+                .add(i as usize * DESC + word * 8)
+                .cast::<u64>()
+        })
+    }
+
+    /// Word 0 or 1 of descriptor `i`; 0 for one that is not there.
+    #[inline]
+    pub(crate) fn read(&self, i: u32, word: usize) -> u64 {
+        // SAFETY: valid and, as descriptors are, aligned. The device may write it, hence volatile.
+        let value = self.word(i, word).map(|p| unsafe { p.read_volatile() });
+        u64::from_le(value.unwrap_or(0))
+    }
+
+    /// Writes word 0 or 1 of descriptor `i`, which must not be the device's.
+    #[inline]
+    pub(crate) fn write(&self, i: u32, word: usize, value: u64) {
+        if let Some(p) = self.word(i, word) {
+            // SAFETY: as in `read`.
+            unsafe { p.write_volatile(value.to_le()) };
+        }
     }
 
     /// Number of descriptors.
@@ -92,19 +117,19 @@ impl Hooks {
         unsafe { self.driver.as_ref() }
     }
 
-    /// Unmasks an interrupt vector, with `tx` for sent frames too.
-    pub(crate) fn irq_enable(&self, vector: u32, tx: bool) {
+    /// Unmasks the interrupt of a queue, with `tx` for sent frames too.
+    pub(crate) fn irq_enable(&self, queue: u32, tx: bool) {
         if let Some(f) = self.driver().irq_enable {
             // SAFETY: valid device.
-            unsafe { f(self.dev.as_ptr(), vector, tx) };
+            unsafe { f(self.dev.as_ptr(), queue, tx) };
         }
     }
 
-    /// Runs the vector's poll soon.
-    pub(crate) fn schedule(&self, vector: u32) {
+    /// Runs the queue's poll soon.
+    pub(crate) fn schedule(&self, queue: u32) {
         if let Some(f) = self.driver().schedule {
             // SAFETY: valid device.
-            unsafe { f(self.dev.as_ptr(), vector) };
+            unsafe { f(self.dev.as_ptr(), queue) };
         }
     }
 
@@ -131,6 +156,8 @@ impl Hooks {
 
 /// What a driver calls while its NIC is in netmap mode; see struct nm_nic_ops.
 pub(crate) trait NicOps: Send + Sync + 'static {
+    /// So many queues are about to be set up; the rings follow. Process context.
+    fn start(&self, num_tx: u32, num_rx: u32);
     /// A transmit ring is ready. Process context.
     fn tx_ring(&self, queue: u32, ring: DescRing, hooks: Hooks);
     /// A receive ring is ready: post buffers. Process context.
@@ -142,16 +169,18 @@ pub(crate) trait NicOps: Send + Sync + 'static {
     /// The stack sends a frame. `Err`: busy. Softirq context or BH off.
     fn xmit(&self, queue: u32, skb: Skb) -> Result<(), Skb>;
     /// NAPI poll; see struct nm_nic_ops. Softirq context.
-    fn poll(&self, vector: u32, budget: i32, rearm: &mut bool, tx: &mut bool) -> i32;
+    fn poll(&self, queue: u32, budget: i32, rearm: &mut bool, tx: &mut bool) -> i32;
 }
 
 /// A driver that can do netmap mode, kept loaded.
 pub(crate) struct Driver {
     dev: NetDev,
     table: NonNull<bindings::nm_nic_driver>,
-    /// Number of transmit and receive queues, and of descriptors in each.
+    /// Number of transmit and receive queues now, the most there may be of one kind later, and
+    /// the number of descriptors in each.
     pub(crate) num_tx: u32,
     pub(crate) num_rx: u32,
+    pub(crate) max_queues: u32,
     pub(crate) tx_slots: u32,
     pub(crate) rx_slots: u32,
     dma: DmaDevice,
@@ -185,6 +214,7 @@ impl Driver {
             table,
             num_tx: info.num_tx,
             num_rx: info.num_rx,
+            max_queues: info.max_queues.max(info.num_tx).max(info.num_rx),
             tx_slots: info.tx_slots,
             rx_slots: info.rx_slots,
             // SAFETY: the driver's device. `adapter::nic` unmaps when the device is unregistered
@@ -225,6 +255,7 @@ impl Driver {
                         driver: self.table,
                     },
                     ops: bindings::nm_nic_ops {
+                        start: Some(start::<T>),
                         tx_ring: Some(tx_ring::<T>),
                         rx_ring: Some(rx_ring::<T>),
                         stop: Some(stop::<T>),
@@ -311,6 +342,14 @@ unsafe fn cookie<'a, T>(nic: *mut c_void) -> &'a Cookie<T> {
 /// # Safety
 ///
 /// Called by the driver as struct nm_nic_ops says.
+unsafe extern "C" fn start<T: NicOps>(nic: *mut c_void, num_tx: c_uint, num_rx: c_uint) {
+    // SAFETY: the driver's call.
+    unsafe { cookie::<T>(nic) }.nic.start(num_tx, num_rx);
+}
+
+/// # Safety
+///
+/// Called by the driver as struct nm_nic_ops says.
 unsafe extern "C" fn tx_ring<T: NicOps>(
     nic: *mut c_void,
     queue: c_uint,
@@ -382,12 +421,12 @@ unsafe extern "C" fn xmit<T: NicOps>(
 /// Called by the driver as struct nm_nic_ops says.
 unsafe extern "C" fn poll<T: NicOps>(
     nic: *mut c_void,
-    vector: c_uint,
+    queue: c_uint,
     budget: c_int,
     rearm: *mut bool,
     tx: *mut bool,
 ) -> c_int {
     // SAFETY: the driver's call; both pointers are its own variables.
     let (cookie, rearm, tx) = unsafe { (cookie::<T>(nic), &mut *rearm, &mut *tx) };
-    cookie.nic.poll(vector, budget, rearm, tx)
+    cookie.nic.poll(queue, budget, rearm, tx)
 }

@@ -78,13 +78,13 @@ struct nms_tx_info {
 	u32 len;		/* bytes of the frame */
 	u32 head_len;		/* of which in the linear part */
 	u32 nr_frags;
-	u32 header_len;		/* Ethernet to TCP, if gso_size */
+	u32 header_len;		/* Ethernet to TCP or UDP, if partial and it is one of them */
 	u16 csum_start;		/* from the frame's start, if partial */
 	u16 csum_offset;	/* from csum_start */
 	u16 gso_size;		/* 0: one frame */
 	u16 l3_offset;
 	bool partial;		/* the checksum is the NIC's to complete */
-	bool gso_v6;
+	bool v6;
 	bool has_list;
 	bool more;		/* another packet follows at once */
 	struct nms_frag frag;	/* the only fragment, or page NULL */
@@ -106,10 +106,12 @@ void nms_call_rcu(struct rcu_head *head, rcu_callback_t func);
 struct sk_buff *nms_skb_alloc_rx(unsigned int size);
 void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offset,
 		      unsigned int len, unsigned int truesize);
-void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, bool csum_ok);
+void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int queue,
+		       bool csum_ok);
 struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6);
 void nms_skb_receive(struct sk_buff *first);
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info);
+bool nms_skb_checksum_help(struct sk_buff *skb);
 struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb);
 void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
 struct sk_buff *nms_skb_frag_list(const struct sk_buff *skb);
@@ -119,6 +121,7 @@ void *nms_frag_address(const struct nms_frag *frag);
 struct module *nms_this_module(void);
 struct sock *nms_sock_from_fd(int fd);
 void nms_sock_put(struct sock *sk);
+void nms_sock_send_on(struct sock *sk, unsigned int queue);
 void nms_lock_sock(struct sock *sk);
 void nms_release_sock(struct sock *sk);
 bool nms_bh_lock_sock(struct sock *sk);

@@ -201,6 +201,13 @@ impl Skb {
         }
     }
 
+    /// Completes the checksum that was left to the NIC; what [`tx_info`](Self::tx_info) said does
+    /// not hold any more. False: no memory.
+    pub(crate) fn checksum_help(&mut self) -> bool {
+        // SAFETY: by the invariant; nobody else uses the packet.
+        unsafe { bindings::nms_skb_checksum_help(self.as_ptr()) }
+    }
+
     /// Puts an out-of-band VLAN tag into the frame. None (packet freed) without memory.
     #[inline]
     pub(crate) fn vlan_pushed(self) -> Option<Self> {
@@ -358,12 +365,12 @@ impl RxBuilder {
 pub(crate) struct RxHead(Skb);
 
 impl RxHead {
-    /// Sets device, type and checksum state: the frame is complete. `csum_ok`: the NIC has
-    /// verified the TCP checksum.
+    /// Sets device, receive queue, type and checksum state: the frame is complete. `csum_ok`: the
+    /// NIC has verified the TCP checksum.
     #[inline]
-    pub(crate) fn finish(self, dev: &super::netdev::NetDev, csum_ok: bool) -> Skb {
+    pub(crate) fn finish(self, dev: &super::netdev::NetDev, queue: u32, csum_ok: bool) -> Skb {
         // SAFETY: both are valid, the Ethernet header is in the linear part.
-        unsafe { bindings::nms_skb_finish_rx(self.0.as_ptr(), dev.as_ptr(), csum_ok) };
+        unsafe { bindings::nms_skb_finish_rx(self.0.as_ptr(), dev.as_ptr(), queue, csum_ok) };
         self.0
     }
 }

@@ -197,6 +197,13 @@ impl<'a> Known<'a> {
         // SAFETY: valid; RCU is held, and the object lives for a grace period after unhooking.
         unsafe { hook::user::<T>(self.sk.as_ptr()) }
     }
+
+    /// What the socket sends goes to that transmit queue, as long as its route stays.
+    #[inline]
+    pub(crate) fn send_on(&self, queue: u32) {
+        // SAFETY: valid.
+        unsafe { bindings::nms_sock_send_on(self.sk.as_ptr(), queue) };
+    }
 }
 
 /// The socket, locked.

@@ -21,6 +21,8 @@ pub(crate) struct RxDone {
     pub(crate) len: u16,
     /// The last buffer of its frame.
     pub(crate) eop: bool,
+    /// The frame has other buffers, too.
+    pub(crate) chained: bool,
     /// The NIC verified the TCP or UDP checksum.
     pub(crate) csum_ok: bool,
     /// The frame is damaged.
@@ -45,8 +47,10 @@ pub(crate) struct RxQueue {
     /// What the hardware was told last.
     rung: u32,
     index: u32,
-    /// Of the descriptor that was looked at last.
+    /// Of the descriptor that was looked at last: bytes, and whether it ends a frame.
     peeked: (u16, bool),
+    /// The frame that the oldest descriptor belongs to began before it.
+    inside: bool,
     packets: u32,
     bytes: u64,
 }
@@ -69,6 +73,7 @@ impl RxQueue {
             rung: 0,
             index,
             peeked: (0, false),
+            inside: false,
             packets: 0,
             bytes: 0,
         })
@@ -80,6 +85,7 @@ impl RxQueue {
         self.unpost_all();
         self.count = run.hw.count().min(bufs.len() as u32);
         (self.done, self.next, self.rung) = (0, 0, 0);
+        self.inside = false;
         self.run = Some(run);
         core::mem::replace(&mut self.bufs, bufs)
     }
@@ -129,6 +135,7 @@ impl RxQueue {
             buf,
             len: got.len,
             eop: got.eop,
+            chained: self.inside || !got.eop,
             csum_ok: got.csum_ok,
             bad: got.bad,
         })
@@ -152,6 +159,7 @@ impl RxQueue {
         self.done = wrap_next(self.done, self.count);
         self.bytes += u64::from(self.peeked.0);
         self.packets += u32::from(self.peeked.1);
+        self.inside = !self.peeked.1;
         buf
     }
 

@@ -95,8 +95,10 @@ void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offse
 	skb_add_rx_frag(skb, skb_shinfo(skb)->nr_frags, page, offset, len, truesize);
 }
 
-void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, bool csum_ok)
+void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int queue,
+		       bool csum_ok)
 {
+	skb_record_rx_queue(skb, queue);
 	skb->ip_summed = csum_ok ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
 	skb->protocol = eth_type_trans(skb, dev);
 }
@@ -178,14 +180,29 @@ void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info)
 	info->csum_start = skb->ip_summed == CHECKSUM_PARTIAL ? skb_checksum_start_offset(skb) : 0;
 	info->csum_offset = skb->csum_offset;
 	info->gso_size = shinfo->gso_size;
-	info->gso_v6 = !!(shinfo->gso_type & SKB_GSO_TCPV6);
 	info->l3_offset = skb_network_offset(skb);
-	info->header_len = shinfo->gso_size ? skb_tcp_all_headers(skb) : 0;
+	info->header_len = 0;
+	info->v6 = false;
+	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+		const struct tcphdr *th = (const void *)(skb->head + skb->csum_start);
+
+		info->v6 = ip_hdr(skb)->version == 6;
+		if (skb->csum_offset == offsetof(struct tcphdr, check))
+			info->header_len = info->csum_start + th->doff * 4;
+		else if (skb->csum_offset == offsetof(struct udphdr, check))
+			info->header_len = info->csum_start + sizeof(struct udphdr);
+	}
 	info->more = netdev_xmit_more();
 	if (shinfo->nr_frags == 1 && !shinfo->frag_list)
 		nms_skb_frag(skb, 0, &info->frag);
 	else
 		info->frag.page = NULL;
+}
+
+/* Completes the checksum that was left to the NIC. False: no memory. */
+bool nms_skb_checksum_help(struct sk_buff *skb)
+{
+	return !skb_checksum_help(skb);
 }
 
 /* Puts an out-of-band VLAN tag into the frame. Frees the packet and returns NULL without memory. */
@@ -240,6 +257,13 @@ struct sock *nms_sock_from_fd(int fd)
 void nms_sock_put(struct sock *sk)
 {
 	sock_put(sk);
+}
+
+/* What the socket sends goes to that transmit queue, until the route changes. */
+void nms_sock_send_on(struct sock *sk, unsigned int queue)
+{
+	if (sk_tx_queue_get(sk) != queue)
+		sk_tx_queue_set(sk, queue);
 }
 
 void nms_lock_sock(struct sock *sk)

@@ -91,16 +91,21 @@ void nms_dev_wake_queue(struct net_device *dev, unsigned int queue)
 }
 
 /*
- * Features that an interface cannot have in netmap mode. Frames carry their VLAN tags and no CRC;
- * `plain`: and nothing is left to the hardware to complete, since an application gets them.
+ * Features that an interface cannot have in netmap mode. Frames carry their VLAN tags and no CRC,
+ * and of all that the hardware could do for them there are checksums and TSO;
+ * `plain`: nothing is left to the hardware to complete, since an application gets them.
  */
 u64 nms_nic_without(bool plain)
 {
 	netdev_features_t features = NETIF_F_HW_VLAN_CTAG_RX | NETIF_F_HW_VLAN_CTAG_TX |
 				     NETIF_F_HW_VLAN_STAG_RX | NETIF_F_HW_VLAN_STAG_TX |
 				     NETIF_F_RXFCS | NETIF_F_RXALL | NETIF_F_LRO | NETIF_F_GRO_HW |
-				     NETIF_F_RXHASH;
+				     NETIF_F_RXHASH | NETIF_F_SCTP_CRC | NETIF_F_FCOE_CRC |
+				     NETIF_F_HW_ESP | NETIF_F_HW_ESP_TX_CSUM |
+				     NETIF_F_HW_L2FW_DOFFLOAD | NETIF_F_HW_MACSEC |
+				     NETIF_F_HW_TLS_TX | NETIF_F_HW_TLS_RX;
 
+	features |= NETIF_F_GSO_MASK & ~(NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN);
 	if (plain)
 		features |= NETIF_F_SG | NETIF_F_CSUM_MASK | NETIF_F_GSO_MASK;
 	return features;

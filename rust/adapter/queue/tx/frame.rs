@@ -205,7 +205,7 @@ impl TxQueue {
         }
         self.frame_len = 0;
         if let Some(run) = self.run.as_mut() {
-            run.hw.forget_context();
+            run.hw.cancel();
         }
     }
 }
