@@ -55,8 +55,8 @@ mod stack;
 
 pub use builder::{Builder, Formatting};
 pub use fence::{
-    ExtraBuf, Memory, MemoryRead, Received, RxRing, RxSlot, SharedBuf, TxRing, TxSlot, Unsent,
-    UnsentSlot,
+    steer, ExtraBuf, Memory, MemoryRead, Received, RxRing, RxSlot, SharedBuf, TxRing, TxSlot,
+    Unsent, UnsentSlot,
 };
 pub use format::{Format, PoolParams};
 pub use name::{Extmem, NameError, PortName};

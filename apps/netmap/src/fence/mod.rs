@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //! The part of this crate that has to be right for memory to be safe, and the
 //! only one with unsafe code: system calls with pointers in their arguments
-//! (call), the mapping (map), and who may touch which buffer (ring, buffer).
+//! (call, steer), the mapping (map), and who may touch which buffer (ring,
+//! buffer).
 //!
 //! The kernel and other processes with the same port may write to the mapping
 //! at any time. So a ring's geometry is read once, checked against the mapping
@@ -17,6 +18,7 @@ mod call;
 mod map;
 mod memory;
 mod ring;
+mod steer;
 #[cfg(test)]
 mod tests;
 
@@ -27,3 +29,4 @@ pub(crate) use map::{Map, RingMem};
 pub(crate) use memory::{Lease, Place};
 pub use memory::{Memory, MemoryRead};
 pub use ring::{Received, RxRing, RxSlot, TxRing, TxSlot, Unsent, UnsentSlot};
+pub use steer::steer;
