@@ -3,22 +3,39 @@
 //! its own: bytes are fed in as they come, answers go to an [`Out`]. However
 //! the bytes are cut, the answers are the same.
 
+use std::io;
+
 use crate::chunked::{Chunked, Piece};
-use crate::request::{Action, Framing, Parser, Request, MAX_HEAD};
+use crate::request::{Action, Framing, Parser, Request, Service, MAX_HEAD};
 use crate::site::{Out, Site, Status};
+use crate::store::{Object, Store};
 
 /// What the connections of a thread have in common.
 pub struct Shared<'a> {
     site: &'a Site,
     parser: Parser,
+    /// Where bodies are kept, if they are.
+    pub store: Option<Store>,
 }
 
 impl<'a> Shared<'a> {
     /// For connections to this site.
-    pub fn new(site: &'a Site) -> Shared<'a> {
+    pub fn new(site: &'a Site, store: Option<Store>) -> Shared<'a> {
+        let service = store.as_ref().map_or(Service::Generated, Store::service);
         Shared {
             site,
-            parser: Parser::new(),
+            parser: Parser::new(service),
+            store,
+        }
+    }
+
+    /// Make durable what was answered for since the last time; before any of
+    /// these answers is sent.
+    #[inline]
+    pub fn commit(&mut self) -> io::Result<()> {
+        match &mut self.store {
+            Some(store) => store.commit(),
+            None => Ok(()),
         }
     }
 }
@@ -28,6 +45,8 @@ pub struct Connection {
     state: State,
     /// Start of a head that has not come whole. Empty nearly always.
     head: Vec<u8>,
+    /// What is to be stored, loaded or removed. Empty if nothing is.
+    object: Object,
 }
 
 enum State {
@@ -64,6 +83,10 @@ enum Kind {
         started: bool,
         length: Option<u64>,
     },
+    /// These are about the connection's object.
+    Store,
+    Load,
+    Remove,
 }
 
 impl Connection {
@@ -72,6 +95,15 @@ impl Connection {
         Connection {
             state: State::Head,
             head: Vec::new(),
+            object: Object::default(),
+        }
+    }
+
+    /// The connection ends here: what was stored of an unfinished body is
+    /// dropped. Nothing must be fed after that.
+    pub fn abandon(&mut self, shared: &mut Shared<'_>) {
+        if let Some(store) = &mut shared.store {
+            store.abandon(&mut self.object);
         }
     }
 
@@ -101,7 +133,7 @@ impl Connection {
                 }
                 _ if rest.is_empty() || out.full() => return taken,
                 State::Head => taken += self.take_head(shared, rest, out),
-                State::Body { .. } => taken += self.take_body(site, rest, out),
+                State::Body { .. } => taken += self.take_body(shared, taken, rest, out),
             }
         }
     }
@@ -109,19 +141,17 @@ impl Connection {
     /// Input in [`State::Head`]; not empty.
     #[inline]
     fn take_head(&mut self, shared: &mut Shared<'_>, input: &[u8], out: &mut impl Out) -> usize {
-        let site = shared.site;
         if self.head.is_empty() {
             return match shared.parser.parse(input) {
                 Ok(Some(request)) => {
-                    let len = request.len;
-                    self.begin(site, request, out);
-                    len
+                    self.begin(shared, request, input, out);
+                    request.len
                 }
                 Ok(None) => {
                     self.head.extend_from_slice(input);
                     input.len()
                 }
-                Err(status) => self.fail(site, status, out, input.len()),
+                Err(status) => self.fail(shared, status, out, input.len()),
             };
         }
         // The rest of a head that came in parts. Only a line end can complete
@@ -133,36 +163,48 @@ impl Connection {
         if !part.contains(&b'\n') && self.head.len() < MAX_HEAD {
             return part.len();
         }
-        match Request::parse(&self.head) {
+        match Request::parse(shared.parser.service(), &self.head) {
             Ok(Some(request)) => {
+                let head = std::mem::take(&mut self.head);
+                self.begin(shared, request, &head, out);
                 // The part before was no whole head, so it ends in this one.
-                let len = request.len.saturating_sub(before);
-                self.head = Vec::new();
-                self.begin(site, request, out);
-                len
+                request.len.saturating_sub(before)
             }
             Ok(None) => part.len(),
-            Err(status) => self.fail(site, status, out, part.len()),
+            Err(status) => self.fail(shared, status, out, part.len()),
         }
     }
 
     /// An error after which the connection cannot go on.
-    fn fail(&mut self, site: &Site, status: Status, out: &mut impl Out, taken: usize) -> usize {
-        site.status(out, status, false, false);
+    fn fail(
+        &mut self,
+        shared: &mut Shared<'_>,
+        status: Status,
+        out: &mut impl Out,
+        taken: usize,
+    ) -> usize {
+        shared.site.status(out, status, false, false);
+        self.abandon(shared);
         self.head = Vec::new();
         self.state = State::Closing;
         taken
     }
 
-    /// A whole head was read.
+    /// A whole head was read, at the start of `head`.
     #[inline]
-    fn begin(&mut self, site: &Site, request: Request, out: &mut impl Out) {
+    fn begin(
+        &mut self,
+        shared: &mut Shared<'_>,
+        request: Request,
+        head: &[u8],
+        out: &mut impl Out,
+    ) {
         let length = match request.framing {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        if length > Some(site.max_body) {
-            self.fail(site, Status::TOO_LARGE, out, 0);
+        if length > Some(shared.site.max_body) {
+            self.fail(shared, Status::TOO_LARGE, out, 0);
             return;
         }
         let kind = match request.action {
@@ -172,6 +214,9 @@ impl Connection {
                 started: false,
                 length,
             },
+            Action::Store => self.begin_object(shared, request.path(head)),
+            Action::Load => self.name_object(Kind::Load, request.path(head)),
+            Action::Remove => self.name_object(Kind::Remove, request.path(head)),
         };
         let answer = Answer {
             kind,
@@ -179,7 +224,7 @@ impl Connection {
             head_only: request.head_only,
         };
         let body = match length {
-            Some(0) => return self.finish(site, answer, out),
+            Some(0) => return self.finish(shared, answer, out),
             Some(length) => Body::Length(length),
             None => Body::Chunked {
                 decoder: Chunked::new(),
@@ -190,33 +235,70 @@ impl Connection {
             if let Kind::Refuse(status) = answer.kind {
                 // The client asked first: the answer is no, and as it may now
                 // send the body or not, the connection cannot be used again.
-                self.fail(site, status, out, 0);
+                self.fail(shared, status, out, 0);
                 return;
             }
-            site.proceed(out);
+            shared.site.proceed(out);
         }
         self.state = State::Body { body, answer };
     }
 
+    /// A body to be stored is about to come.
+    fn begin_object(&mut self, shared: &mut Shared<'_>, path: &[u8]) -> Kind {
+        let Some(store) = &mut shared.store else {
+            return Kind::Refuse(Status::NOT_FOUND);
+        };
+        match store.begin(&mut self.object, path) {
+            Ok(()) => Kind::Store,
+            Err(status) => Kind::Refuse(status),
+        }
+    }
+
+    fn name_object(&mut self, kind: Kind, path: &[u8]) -> Kind {
+        self.object.name(path);
+        kind
+    }
+
     /// The body is over, or there was none.
     #[inline]
-    fn finish(&mut self, site: &Site, answer: Answer, out: &mut impl Out) {
+    fn finish(&mut self, shared: &mut Shared<'_>, answer: Answer, out: &mut impl Out) {
         let Answer {
             kind,
             keep,
             head_only,
         } = answer;
+        let site = shared.site;
         let mut left = 0;
-        match kind {
-            Kind::Usual => left = site.ok(out, keep, head_only),
-            Kind::Refuse(status) => site.status(out, status, keep, head_only),
-            Kind::Echo { started, length } => {
+        match (kind, &mut shared.store) {
+            (Kind::Refuse(status), _) => site.status(out, status, keep, head_only),
+            (Kind::Echo { started, length }, _) => {
                 if !started {
                     site.echo(out, keep, length);
                 }
                 if length.is_none() {
                     site.last_chunk(out);
                 }
+            }
+            (Kind::Store, Some(store)) => match store.finish(&mut self.object) {
+                Ok(number) => left = site.stored(out, keep, number),
+                Err(status) => site.status(out, status, keep, head_only),
+            },
+            (Kind::Load, Some(store)) => {
+                let found = store.load(&self.object, |length| {
+                    site.echo(out, keep, Some(length));
+                    (!head_only).then_some(&mut *out)
+                });
+                if !found {
+                    site.status(out, Status::NOT_FOUND, keep, head_only);
+                }
+            }
+            (Kind::Remove, Some(store)) => match store.remove(&self.object) {
+                Ok(true) => left = site.ok(out, keep, false),
+                Ok(false) => site.status(out, Status::NOT_FOUND, keep, false),
+                Err(status) => site.status(out, status, keep, false),
+            },
+            (Kind::Usual | Kind::Store | Kind::Load | Kind::Remove, _) => {
+                left = site.ok(out, keep, head_only);
             }
         }
         self.state = match (left, keep) {
@@ -226,8 +308,15 @@ impl Connection {
         };
     }
 
-    /// Input in [`State::Body`]; not empty.
-    fn take_body(&mut self, site: &Site, input: &[u8], out: &mut impl Out) -> usize {
+    /// Input in [`State::Body`], not empty, that begins at byte `at` of what
+    /// was fed.
+    fn take_body(
+        &mut self,
+        shared: &mut Shared<'_>,
+        at: usize,
+        input: &[u8],
+        out: &mut impl Out,
+    ) -> usize {
         let State::Body { body, answer } = &mut self.state else {
             return 0;
         };
@@ -236,10 +325,10 @@ impl Connection {
                 let n = usize::try_from(*left).map_or(input.len(), |l| l.min(input.len()));
                 *left -= n as u64;
                 let over = *left == 0;
-                answer.data(site, &input[..n], out);
+                answer.data(shared, &mut self.object, at, &input[..n], out);
                 if over {
                     let answer = *answer;
-                    self.finish(site, answer, out);
+                    self.finish(shared, answer, out);
                 }
                 n
             }
@@ -248,18 +337,20 @@ impl Connection {
                 match piece {
                     Piece::Data(data) => {
                         *taken += data.len() as u64;
-                        if *taken > site.max_body {
-                            return self.break_off(site, Status::TOO_LARGE, out, n);
+                        if *taken > shared.site.max_body {
+                            return self.break_off(shared, Status::TOO_LARGE, out, n);
                         }
-                        answer.data(site, data, out);
+                        // A piece ends where the decoder stopped.
+                        let at = at + n - data.len();
+                        answer.data(shared, &mut self.object, at, data, out);
                     }
                     Piece::More => {}
                     Piece::End => {
                         let answer = *answer;
-                        self.finish(site, answer, out);
+                        self.finish(shared, answer, out);
                     }
                     Piece::Malformed => {
-                        return self.break_off(site, Status::BAD_REQUEST, out, n);
+                        return self.break_off(shared, Status::BAD_REQUEST, out, n);
                     }
                 }
                 n
@@ -269,29 +360,54 @@ impl Connection {
 
     /// A body that cannot be read on. If the answer has begun, it just ends
     /// short: that is how its reader knows.
-    fn break_off(&mut self, site: &Site, status: Status, out: &mut impl Out, n: usize) -> usize {
+    fn break_off(
+        &mut self,
+        shared: &mut Shared<'_>,
+        status: Status,
+        out: &mut impl Out,
+        n: usize,
+    ) -> usize {
         if let State::Body { answer, .. } = &self.state {
             if matches!(answer.kind, Kind::Echo { started: true, .. }) {
                 self.state = State::Closing;
                 return n;
             }
         }
-        self.fail(site, status, out, n)
+        self.fail(shared, status, out, n)
     }
 }
 
 impl Answer {
-    /// A piece of the body; never empty.
-    fn data(&mut self, site: &Site, data: &[u8], out: &mut impl Out) {
-        if let Kind::Echo { started, length } = &mut self.kind {
-            if !*started {
-                site.echo(out, self.keep, *length);
-                *started = true;
+    /// A piece of the body, never empty, from byte `at` of what was fed.
+    #[inline]
+    fn data(
+        &mut self,
+        shared: &mut Shared<'_>,
+        object: &mut Object,
+        at: usize,
+        data: &[u8],
+        out: &mut impl Out,
+    ) {
+        match &mut self.kind {
+            Kind::Echo { started, length } => {
+                let site = shared.site;
+                if !*started {
+                    site.echo(out, self.keep, *length);
+                    *started = true;
+                }
+                match length {
+                    Some(_) => out.put(data),
+                    None => site.chunk(out, data),
+                }
             }
-            match length {
-                Some(_) => out.put(data),
-                None => site.chunk(out, data),
+            Kind::Store => {
+                if let Some(store) = &mut shared.store {
+                    if let Err(status) = store.piece(object, at, data) {
+                        self.kind = Kind::Refuse(status);
+                    }
+                }
             }
+            _ => {}
         }
     }
 }

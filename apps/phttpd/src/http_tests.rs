@@ -26,7 +26,7 @@ impl Out for Trickle {
 /// Feed `input` in pieces of the given sizes (repeated), with an output that
 /// fills up after `limit` bytes and is emptied whenever nothing goes on.
 fn serve(site: &Site, input: &[u8], sizes: &[usize], limit: usize) -> (Vec<u8>, bool) {
-    let mut shared = Shared::new(site);
+    let mut shared = Shared::new(site, None);
     let mut connection = Connection::new();
     let mut out = Trickle {
         all: Vec::new(),

@@ -5,6 +5,7 @@
 //! listen     sockets to accept from      request    heads
 //! plain      the loop over epoll         chunked    bodies in chunks
 //! stack      the loop over a stack port  site       what is answered
+//! txout      answers into slots            store    bodies that are kept
 //! table      connections by descriptor
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,9 @@ mod request;
 mod site;
 mod slow;
 mod stack;
+mod store;
 mod table;
+mod txout;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -94,22 +97,26 @@ fn run(options: &Options) -> io::Result<()> {
         tcp_port = listen::port(listener.as_fd())?;
         listeners.push(listener);
     }
-    if let ([first, _, ..], false) = (listeners.as_slice(), options.nics.is_empty()) {
-        // The thread that polls a NIC queue accepts the connections that come in there.
-        netmap::steer(first, options.threads).map_err(during("steering connections"))?;
-    }
-    let mut ports = stack::open(options)?.into_iter();
+    let files = store::Files::open(&options.storage, options.threads)?;
+    let mut ports = stack::open(options, files.as_ref())?;
+    let stores = match files {
+        Some(files) => files.finish(&mut ports)?,
+        None => Vec::new(),
+    };
+    let (mut ports, mut stores) = (ports.into_iter(), stores.into_iter());
 
     std::thread::scope(|scope| {
         for (number, listener) in listeners.iter().enumerate() {
             let (site, stop) = (&site, &stop);
-            let port = ports.next();
+            let (port, store) = (ports.next(), stores.next());
             std::thread::Builder::new()
                 .name(format!("phttpd-{number}"))
                 .spawn_scoped(scope, move || {
                     let result = pin(options.affinity, number).and_then(|()| match port {
-                        Some(port) => stack::Server::new(site, listener, port).run(poll, stop),
-                        None => plain::Server::new(site, listener)?.run(poll, stop),
+                        Some(port) => {
+                            stack::Server::new(site, store, listener, port).run(poll, stop)
+                        }
+                        None => plain::Server::new(site, store, listener)?.run(poll, stop),
                     });
                     if let Err(error) = result {
                         stop.fail(&error);

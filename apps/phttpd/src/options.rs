@@ -2,15 +2,16 @@
 //! The command line.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 /// An HTTP/1.1 server. With -i it serves over a netmap stack port: one poll()
 /// receives from the NIC, runs TCP and returns the requests of all connections.
 /// Without -i it serves over plain sockets and epoll, for comparison.
 ///
 /// GET, HEAD and POST on / get a generated body; POST and PUT on /echo get
-/// their own body back.
+/// their own body back. With -d bodies are stored: durable before the answer.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 #[command(after_help = "Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.")]
@@ -61,6 +62,72 @@ pub struct Options {
     /// Largest request body in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub max_body: u64,
+
+    #[command(flatten)]
+    pub storage: Storage,
+}
+
+/// Where request bodies are kept, and how.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Storage")]
+pub struct Storage {
+    /// Store request bodies in this file, or in files in this directory.
+    /// POST appends to a log, GET /N returns its record N, DELETE /N drops the
+    /// records up to N
+    #[arg(short = 'd', long = "data", value_name = "PATH")]
+    pub path: Option<PathBuf>,
+
+    /// Size per thread in MB (of 1,000,000 bytes); 64, or what there is
+    #[arg(short = 'L', long = "size", value_name = "MB", requires = "path",
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub megabytes: Option<u64>,
+
+    /// Map the file and flush what was written; without, it is written with
+    /// pwrite() and fdatasync()
+    #[arg(short = 'm', long = "map", requires = "path")]
+    pub map: bool,
+
+    /// Zero copy: keep bodies in the packet buffers, which lie in the file
+    #[arg(short = 'x', long = "zero-copy", requires_all = ["path", "nics", "map"],
+        conflicts_with = "sync")]
+    pub zero_copy: bool,
+
+    /// Make the mapped file durable with msync(), also where flushing cache
+    /// lines would do
+    #[arg(short = 'D', long = "sync", requires_all = ["path", "map"])]
+    pub sync: bool,
+
+    /// Flush nothing: what a crash of the machine leaves is left to luck
+    #[arg(
+        short = 'F',
+        long = "no-flush",
+        requires = "path",
+        conflicts_with = "sync"
+    )]
+    pub no_flush: bool,
+
+    /// Wait this long with every flush, as for a slower medium
+    #[arg(short = 'e', long = "latency", value_name = "NS", default_value_t = 0,
+        requires = "path", conflicts_with = "no_flush",
+        value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub latency_ns: u64,
+
+    /// A key-value store instead of a log: PUT and POST set the value of the
+    /// URL's path, GET returns it, DELETE removes it
+    #[arg(short = 'B', long = "keys", requires = "path")]
+    pub keys: bool,
+
+    /// When the log is full, drop its oldest records
+    #[arg(long, requires = "path", conflicts_with = "keys")]
+    pub recycle: bool,
+
+    /// Commit each request by itself, not all of a batch together
+    #[arg(long, requires = "path")]
+    pub each: bool,
+
+    /// Start afresh; what the files hold is lost
+    #[arg(long, requires = "path")]
+    pub format: bool,
 }
 
 #[cfg(test)]
@@ -92,9 +159,37 @@ mod tests {
     }
 
     #[test]
+    fn storage_is_read() {
+        let o = read("phttpd -d /pm -L 100 -m -x -i eth0 -e 10000 --recycle").unwrap();
+        let s = o.storage;
+        assert_eq!((s.megabytes, s.latency_ns), (Some(100), 10_000));
+        assert!(s.map && s.zero_copy && s.recycle && !s.keys && !s.format);
+        assert!(read("phttpd -d /pm -B -F").unwrap().storage.keys);
+    }
+
+    #[test]
     fn wrong_lines_are_refused() {
         for line in [
-            "-b 2001", "-p 0", "-p 65", "-P 65536", "-l -1", "-x", "-A name", "stray",
+            "-b 2001",
+            "-p 0",
+            "-p 65",
+            "-P 65536",
+            "-l -1",
+            "-A name",
+            "stray",
+            // Storage without a place, or in ways that exclude each other.
+            "-x",
+            "-m",
+            "-B",
+            "-L 64",
+            "--format",
+            "-d /pm -x -m",
+            "-d /pm -x -i eth0",
+            "-d /pm -D",
+            "-d /pm -m -D -F",
+            "-d /pm -F -e 10",
+            "-d /pm -B --recycle",
+            "-d /pm -L 0",
         ] {
             let error = read(&format!("phttpd {line}")).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

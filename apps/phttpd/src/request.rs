@@ -2,6 +2,7 @@
 //! The head of a request: what the server needs to know of it.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use httparse::{Error, Header, Status as Parsed};
 
@@ -28,8 +29,25 @@ pub enum Action {
     Answer,
     /// The body back.
     Echo,
+    /// Keep the body, as a record or as the value of the path.
+    Store,
+    /// What was stored.
+    Load,
+    /// Drop what was stored.
+    Remove,
     /// An error that is known before the body.
     Refuse(Status),
+}
+
+/// What paths stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Generated answers.
+    Generated,
+    /// A log: POST appends, `/N` is record N.
+    Log,
+    /// Keys.
+    Map,
 }
 
 /// A head taken apart.
@@ -37,6 +55,9 @@ pub enum Action {
 pub struct Request {
     /// Bytes of the head.
     pub len: usize,
+    /// Where in it the path is, without a query: begin and end, both less than
+    /// [`MAX_HEAD`].
+    path: (u16, u16),
     /// What is asked for.
     pub action: Action,
     /// How the body is delimited.
@@ -54,7 +75,7 @@ pub struct Request {
 impl Request {
     /// Parse the head at the start of `input`. `Ok(None)`: it is not all there.
     /// An error ends the connection.
-    pub fn parse(input: &[u8]) -> Result<Option<Request>, Status> {
+    pub fn parse(service: Service, input: &[u8]) -> Result<Option<Request>, Status> {
         let mut fields: [MaybeUninit<Header<'_>>; MAX_FIELDS] =
             [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut []);
@@ -82,15 +103,26 @@ impl Request {
             (false, length) => Framing::Length(length.unwrap_or(0)),
         };
         let method = request.method.unwrap_or("");
+        let target = request.path.unwrap_or("");
+        let path = target.split('?').next().unwrap_or("");
+        // Both point into `input`, and a head is shorter than 64 KiB.
+        let begin = (path.as_ptr() as usize).saturating_sub(input.as_ptr() as usize);
         Ok(Some(Request {
             len,
-            action: route(method, request.path.unwrap_or("")),
+            path: (begin as u16, (begin + path.len()) as u16),
+            action: route(service, method, path),
             framing,
             keep: found.keep,
             head_only: method == "HEAD",
             expects: found.expects && !old,
             old,
         }))
+    }
+
+    /// The path, in the head that this was parsed from.
+    pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        let range: Range<usize> = self.path.0.into()..self.path.1.into();
+        head.get(range).unwrap_or(&[])
     }
 }
 
@@ -100,17 +132,24 @@ const REMEMBERED: usize = 512;
 /// Parses heads, and remembers the last one: clients repeat themselves, and the
 /// same bytes mean the same request.
 pub struct Parser {
+    service: Service,
     head: Vec<u8>,
     request: Option<Request>,
 }
 
 impl Parser {
     /// Knows nothing yet.
-    pub fn new() -> Parser {
+    pub fn new(service: Service) -> Parser {
         Parser {
+            service,
             head: Vec::with_capacity(REMEMBERED),
             request: None,
         }
+    }
+
+    /// What paths stand for.
+    pub fn service(&self) -> Service {
+        self.service
     }
 
     /// As [`Request::parse`].
@@ -124,7 +163,7 @@ impl Parser {
 
     #[cold]
     fn parse_new(&mut self, input: &[u8]) -> Result<Option<Request>, Status> {
-        let parsed = Request::parse(input)?;
+        let parsed = Request::parse(self.service, input)?;
         if let Some(request) = parsed.filter(|request| request.len <= REMEMBERED) {
             self.head.clear();
             self.head.extend_from_slice(&input[..request.len]);
@@ -134,21 +173,34 @@ impl Parser {
     }
 }
 
+/// Methods that exist, whether they mean something here or not.
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH",
+];
+
 /// What a method does to a path.
-fn route(method: &str, target: &str) -> Action {
-    let path = target.split('?').next().unwrap_or("");
-    match (path, method) {
-        ("/", "GET" | "HEAD" | "POST") => Action::Answer,
-        ("/echo", "POST" | "PUT") => Action::Echo,
-        (
-            _,
-            "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" | "CONNECT" | "PATCH",
-        ) => Action::Refuse(match path {
-            "/" => Status::ROOT_METHODS,
-            "/echo" => Status::ECHO_METHODS,
-            _ => Status::NOT_FOUND,
-        }),
-        _ => Action::Refuse(Status::NOT_IMPLEMENTED),
+fn route(service: Service, method: &str, path: &str) -> Action {
+    let refuse = |status| match METHODS.contains(&method) {
+        true => Action::Refuse(status),
+        false => Action::Refuse(Status::NOT_IMPLEMENTED),
+    };
+    let record = || {
+        path.strip_prefix('/')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    match (service, path, method) {
+        (Service::Map, _, "GET" | "HEAD") => Action::Load,
+        (Service::Map, _, "POST" | "PUT") => Action::Store,
+        (Service::Map, _, "DELETE") => Action::Remove,
+        (Service::Map, ..) => refuse(Status::KEY_METHODS),
+        (_, "/echo", "POST" | "PUT") => Action::Echo,
+        (_, "/echo", _) => refuse(Status::ECHO_METHODS),
+        (Service::Log, _, "POST") => Action::Store,
+        (_, "/", "GET" | "HEAD" | "POST") => Action::Answer,
+        (_, "/", _) => refuse(Status::ROOT_METHODS),
+        (Service::Log, _, "GET" | "HEAD") if record() => Action::Load,
+        (Service::Log, _, "DELETE") if record() => Action::Remove,
+        _ => refuse(Status::NOT_FOUND),
     }
 }
 
@@ -235,12 +287,16 @@ fn length(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn head(text: &[u8]) -> Result<Option<Request>, Status> {
+        Request::parse(Service::Generated, text)
+    }
+
     fn parse(text: &str) -> Request {
-        Request::parse(text.as_bytes()).unwrap().unwrap()
+        head(text.as_bytes()).unwrap().unwrap()
     }
 
     fn refused(text: &str) -> Status {
-        Request::parse(text.as_bytes()).unwrap_err()
+        head(text.as_bytes()).unwrap_err()
     }
 
     #[test]
@@ -261,6 +317,37 @@ mod tests {
             assert_eq!(request.action, action, "{line}");
             assert_eq!((request.keep, request.framing), (true, Framing::Length(0)));
             assert_eq!(request.head_only, line.starts_with("HEAD"));
+        }
+    }
+
+    #[test]
+    fn stores_route_by_their_own_rules() {
+        use Service::{Log, Map};
+        let of = |service, line: &str| {
+            let text = format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let request = Request::parse(service, text.as_bytes()).unwrap().unwrap();
+            let path = String::from_utf8_lossy(request.path(text.as_bytes())).into_owned();
+            (request.action, path)
+        };
+        for (service, line, action, path) in [
+            (Log, "POST /any?x", Action::Store, "/any"),
+            (Log, "GET /", Action::Answer, "/"),
+            (Log, "GET /17", Action::Load, "/17"),
+            (Log, "DELETE /17?", Action::Remove, "/17"),
+            (Log, "GET /1x", Action::Refuse(Status::NOT_FOUND), "/1x"),
+            (Log, "PUT /echo", Action::Echo, "/echo"),
+            (
+                Log,
+                "BREW /1",
+                Action::Refuse(Status::NOT_IMPLEMENTED),
+                "/1",
+            ),
+            (Map, "PUT /echo", Action::Store, "/echo"),
+            (Map, "HEAD /", Action::Load, "/"),
+            (Map, "DELETE /a/b?c", Action::Remove, "/a/b"),
+            (Map, "TRACE /a", Action::Refuse(Status::KEY_METHODS), "/a"),
+        ] {
+            assert_eq!(of(service, line), (action, path.into()), "{line}");
         }
     }
 
@@ -312,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_remembered_head_means_the_same() {
-        let mut parser = Parser::new();
+        let mut parser = Parser::new(Service::Generated);
         let heads = [
             "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
@@ -323,7 +410,7 @@ mod tests {
                 assert_eq!(parser.parse(&head.as_bytes()[..cut]), Ok(None));
             }
             let followed = format!("{head}abc");
-            let expected = Request::parse(head.as_bytes());
+            let expected = super::tests::head(head.as_bytes());
             assert_eq!(parser.parse(followed.as_bytes()), expected);
             assert_eq!(parser.parse(head.as_bytes()), expected);
         }
@@ -332,9 +419,9 @@ mod tests {
 
     #[test]
     fn an_endless_head_is_refused_when_it_is_too_long() {
-        let mut head = b"GET / HTTP/1.1\r\nHost: h\r\nx: ".to_vec();
-        assert_eq!(Request::parse(&head), Ok(None));
-        head.resize(MAX_HEAD, b'y');
-        assert_eq!(Request::parse(&head), Err(Status::HEADERS_TOO_LARGE));
+        let mut long = b"GET / HTTP/1.1\r\nHost: h\r\nx: ".to_vec();
+        assert_eq!(head(&long), Ok(None));
+        long.resize(MAX_HEAD, b'y');
+        assert_eq!(head(&long), Err(Status::HEADERS_TOO_LARGE));
     }
 }

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the server answers: prepared responses, the text of errors, limits.
 
+use netmap::SharedBuf;
+
 /// Where a connection's answers go. Implemented by both transports.
 pub trait Out {
     /// Take these bytes, all of them.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Take the bytes from `at` on of a packet buffer, which stay as they are:
+    /// sent without a copy where that can be done.
+    fn put_held(&mut self, _held: &SharedBuf, _at: usize, bytes: &[u8]) {
+        self.put(bytes);
+    }
 
     /// True once there is so much waiting that no more should be made now.
     fn full(&self) -> bool;
@@ -46,9 +54,13 @@ statuses! {
     NOT_FOUND "404 Not Found" "";
     ROOT_METHODS "405 Method Not Allowed" "Allow: GET, HEAD, POST\r\n";
     ECHO_METHODS "405 Method Not Allowed" "Allow: POST, PUT\r\n";
+    KEY_METHODS "405 Method Not Allowed" "Allow: GET, HEAD, POST, PUT, DELETE\r\n";
+    NAME_TOO_LONG "414 URI Too Long" "";
+    OTHER_LOG "409 Conflict" "";
     TOO_LARGE "413 Content Too Large" "";
     HEADERS_TOO_LARGE "431 Request Header Fields Too Large" "";
     NOT_IMPLEMENTED "501 Not Implemented" "";
+    FULL "507 Insufficient Storage" "";
     VERSION "505 HTTP Version Not Supported" "";
 }
 
@@ -118,6 +130,23 @@ impl Site {
         self.length - self.filler.len() as u64
     }
 
+    /// The usual answer to a body that was stored; `number` tells which record
+    /// it became. A head that was made in advance cannot say that.
+    #[inline]
+    pub fn stored(&self, out: &mut impl Out, keep: bool, number: Option<u64>) -> u64 {
+        let Some(number) = number.filter(|_| self.prepared.is_none()) else {
+            return self.ok(out, keep, false);
+        };
+        let mut head = Line::new();
+        head.text(OK).text(connection(keep)).text(SERVER);
+        head.text("Location: /").number(number);
+        head.text("\r\nContent-Length: ").number(self.length);
+        head.text("\r\n\r\n");
+        out.put(head.bytes());
+        out.put(&self.filler);
+        self.length - self.filler.len() as u64
+    }
+
     /// More of the generated body, `left` bytes of which are missing. Returns
     /// how many are then.
     pub fn fill(&self, out: &mut impl Out, mut left: u64) -> u64 {
@@ -130,7 +159,7 @@ impl Site {
         left
     }
 
-    /// Head of an echo; `length` is `None` for one in chunks.
+    /// Head of an echo or of what was stored; `length` is `None` for one in chunks.
     pub fn echo(&self, out: &mut impl Out, keep: bool, length: Option<u64>) {
         let mut head = Line::new();
         head.text(OK).text(connection(keep)).text(SERVER);
@@ -271,6 +300,8 @@ mod tests {
         site.status(&mut out, Status::HEADERS_TOO_LARGE, false, false);
         site.status(&mut out, Status::ROOT_METHODS, true, false);
         site.echo(&mut out, true, Some(u64::MAX));
+        site.stored(&mut out, true, Some(u64::MAX));
+        out.truncate(out.len() - FILLER);
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("18446744073709551615\r\n\r\n"));
         assert!(text.contains("Fields Too Large\nHTTP"));

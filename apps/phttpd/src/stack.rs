@@ -3,6 +3,8 @@
 //! connections in rx slots; they are parsed where they lie, and answers are
 //! written into tx slots, which the next poll() sends.
 //!
+//! What was stored is made durable once per batch, before that poll().
+//!
 //! What the ring or a socket does not take waits in the connection (`Slow`),
 //! and so does its further input; when that is much, the kernel is told to hold
 //! the peer. A connection is closed only
@@ -14,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use netmap::abi::{NS_PST_ERR, NS_PST_WRITABLE};
-use netmap::{Builder, Port, TxRing, Wait, Watch};
+use netmap::{Builder, Formatting, Port, RxSlot, TxRing, Wait, Watch};
 use rustix::net::{sockopt, Shutdown};
 
 use crate::http::{Connection, Shared};
@@ -22,18 +24,19 @@ use crate::listen::{accept, Accepted};
 use crate::options::Options;
 use crate::site::{Out, Site};
 use crate::slow::Slow;
+use crate::store::{Files, Store};
 use crate::table::{Lingering, Table};
+use crate::txout::{Named, TxOut};
 use crate::{during, Stop};
 
 /// Most input of a connection that may wait because its answers do. What the
 /// kernel gives before it hears that the peer is to be held must fit: an rx
 /// ring's worth.
 const MAX_UNREAD: usize = 4 << 20;
-/// Tx slots a connection may fill in one go before the others have their turn.
-const TURN: u32 = 128;
 
-/// Open the port once per thread and attach the NICs; nothing without NICs.
-pub fn open(options: &Options) -> io::Result<Vec<Port>> {
+/// Open the port once per thread and attach the NICs; nothing without NICs. With
+/// zero copy the packet buffers lie in the pool of `files`.
+pub fn open(options: &Options, files: Option<&Files<'_>>) -> io::Result<Vec<Port>> {
     if options.nics.is_empty() {
         return Ok(Vec::new());
     }
@@ -43,7 +46,19 @@ pub fn open(options: &Options) -> io::Result<Vec<Port>> {
             1 => options.stack_port.clone(),
             _ => format!("{}-{i}", options.stack_port),
         };
-        let builder = Builder::new(&name)?.rings(options.threads);
+        let mut builder = Builder::new(&name)?.rings(options.threads);
+        if let Some((pool, claims)) = files.and_then(Files::pool) {
+            builder = builder.memory(&pool.memory, pool.params);
+            // The first one has all buffers; they serve the rings of any.
+            builder = match (i, pool.format) {
+                (0, None) => builder.format(Formatting::Anew),
+                (0, Some(_)) => builder.format(Formatting::Existing).claim(claims),
+                _ => builder,
+            };
+            if i == 0 {
+                builder = builder.extra_bufs(files.map_or(0, Files::extra_bufs));
+            }
+        }
         ports.push(
             builder
                 .open()
@@ -74,73 +89,6 @@ struct Peer {
     dead: bool,
 }
 
-/// Fills tx slots with the answers to one connection.
-struct TxOut<'a> {
-    tx: &'a mut TxRing,
-    fd: RawFd,
-    /// Bytes in the slot being filled.
-    used: usize,
-    /// Slots filled.
-    filled: u32,
-    /// What the ring had no room for.
-    over: Vec<u8>,
-}
-
-impl TxOut<'_> {
-    fn new(tx: &mut TxRing, fd: RawFd) -> TxOut<'_> {
-        TxOut {
-            tx,
-            fd,
-            used: 0,
-            filled: 0,
-            over: Vec::new(),
-        }
-    }
-
-    /// Give the last slot to the ring. Returns what it had no room for.
-    fn finish(self) -> Vec<u8> {
-        if self.used > 0 {
-            if let Some(slot) = self.tx.reserve() {
-                // A slot's room, so under 64 KiB.
-                slot.send_to(self.fd, self.used as u16);
-            }
-        }
-        self.over
-    }
-}
-
-impl Out for TxOut<'_> {
-    #[inline]
-    fn put(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.over.is_empty() {
-            let Some(mut slot) = self.tx.reserve() else {
-                break;
-            };
-            let room = slot.room();
-            let size = room.len().min(usize::from(u16::MAX));
-            let room = room.get_mut(self.used..size).unwrap_or(&mut []);
-            let n = room.len().min(bytes.len());
-            if n == 0 {
-                break;
-            }
-            room[..n].copy_from_slice(&bytes[..n]);
-            bytes = &bytes[n..];
-            self.used += n;
-            if self.used == size {
-                slot.send_to(self.fd, size as u16);
-                self.filled += 1;
-                self.used = 0;
-            }
-        }
-        self.over.extend_from_slice(bytes);
-    }
-
-    #[inline]
-    fn full(&self) -> bool {
-        !self.over.is_empty() || self.filled >= TURN
-    }
-}
-
 /// One thread's server.
 pub struct Server<'a> {
     listener: &'a OwnedFd,
@@ -159,18 +107,25 @@ struct Connections<'a> {
     /// Connections to be ended once the ring is drained.
     ending: Vec<RawFd>,
     lingering: Lingering,
+    named: Named,
 }
 
 impl<'a> Server<'a> {
     /// A server on a listening socket and the port's first ring pair.
-    pub fn new(site: &'a Site, listener: &'a OwnedFd, port: Port) -> Server<'a> {
+    pub fn new(
+        site: &'a Site,
+        store: Option<Store>,
+        listener: &'a OwnedFd,
+        port: Port,
+    ) -> Server<'a> {
         let state = Connections {
-            shared: Shared::new(site),
+            shared: Shared::new(site, store),
             peers: Table::new(),
             next_id: 0,
             waiting: Vec::new(),
             ending: Vec::new(),
             lingering: Lingering::new(),
+            named: Named::default(),
         };
         Server {
             listener,
@@ -184,6 +139,8 @@ impl<'a> Server<'a> {
         let mut watch = [Watch::readable(self.listener.as_fd())];
         while !stop.requested() {
             let state = &mut self.state;
+            // The poll() sends the answers.
+            state.shared.commit().map_err(during("storing"))?;
             let mut timeout = state.lingering.wait().map_or(poll, |time| time.min(poll));
             if !state.ending.is_empty() {
                 timeout = Duration::ZERO;
@@ -205,6 +162,7 @@ impl<'a> Server<'a> {
             let (Some(rx), Some(tx)) = (rx.first_mut(), tx.first_mut()) else {
                 return Err(io::Error::other("the stack port has no rings"));
             };
+            state.named.clear();
             state.take_back(tx);
             if !state.ending.is_empty() && tx.drained() {
                 state.end_some();
@@ -214,8 +172,10 @@ impl<'a> Server<'a> {
                 let payload = slot.payload();
                 if payload.is_empty() {
                     state.news(slot.fd(), slot.flags(), tx);
-                } else {
+                } else if state.shared.store.is_none() {
                     state.input(slot.fd(), payload, tx);
+                } else {
+                    state.input_to_store(slot, tx)?;
                 }
             }
             while let Some((fd, id)) = state.lingering.expired() {
@@ -225,7 +185,7 @@ impl<'a> Server<'a> {
                 self.accept();
             }
         }
-        Ok(())
+        self.state.shared.commit().map_err(during("storing"))
     }
 
     fn accept(&mut self) {
@@ -278,7 +238,7 @@ impl Connections<'_> {
         };
         match &mut peer.slow {
             None => {
-                let mut out = TxOut::new(tx, fd);
+                let mut out = TxOut::new(tx, fd, &mut self.named);
                 let taken = peer.http.feed(&mut self.shared, payload, &mut out);
                 let full = out.full();
                 let unsent = out.finish();
@@ -298,6 +258,22 @@ impl Connections<'_> {
             }
             Some(_) => self.abort(fd),
         }
+    }
+
+    /// The same where some of it may be kept in its buffer.
+    fn input_to_store(&mut self, slot: RxSlot<'_>, tx: &mut TxRing) -> io::Result<()> {
+        let each = self.shared.store.as_mut().is_some_and(|store| {
+            store.begin_slot(&slot);
+            store.each()
+        });
+        self.input(slot.fd(), slot.payload(), tx);
+        if let Some(store) = &mut self.shared.store {
+            store.end_slot(slot);
+        }
+        if each {
+            self.shared.commit().map_err(during("storing"))?;
+        }
+        Ok(())
     }
 
     /// A slot without payload.
@@ -374,7 +350,7 @@ impl Connections<'_> {
             return;
         }
         slow.returned = 0;
-        let mut out = TxOut::new(tx, fd);
+        let mut out = TxOut::new(tx, fd, &mut self.named);
         out.put(&slow.unsent);
         let taken = if out.full() {
             0
@@ -413,6 +389,12 @@ impl Connections<'_> {
         }
     }
 
+    fn remove(&mut self, fd: RawFd) {
+        if let Some(mut peer) = self.peers.remove(fd) {
+            peer.http.abandon(&mut self.shared);
+        }
+    }
+
     /// The ring is drained: nothing in it names the ending connections.
     fn end_some(&mut self) {
         for fd in std::mem::take(&mut self.ending) {
@@ -422,13 +404,13 @@ impl Connections<'_> {
             if peer.dead {
                 // Reset: the peer must not take it for a proper end.
                 let _ = sockopt::set_socket_linger(&peer.socket, Some(Duration::ZERO));
-                self.peers.remove(fd);
+                self.remove(fd);
             } else if peer.slow.is_some() {
                 // Some of it came back; `go_on` ends it when that is sent.
                 peer.ending = false;
             } else if peer.finished || rustix::net::shutdown(&peer.socket, Shutdown::Write).is_err()
             {
-                self.peers.remove(fd);
+                self.remove(fd);
             } else {
                 self.lingering.add(fd, peer.id);
             }

@@ -23,7 +23,7 @@ pub struct Id {
 impl Id {
     /// Its bytes: `most` of them at most, as many as its numbers say.
     pub fn content(self, seed: u64, most: usize) -> Vec<u8> {
-        let mut random = Random::part(seed, self.object << 16 | self.version);
+        let mut random = Random::part(seed, (self.object << 16) | self.version);
         let mut bytes = vec![0; HEAD + random.size(most.saturating_sub(HEAD))];
         random.fill(&mut bytes);
         let words = [self.object, self.version, bytes.len() as u64];

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The files of a store: opened and recovered, or made anew, in two steps.
+//! Before the port is opened the old ones are read, which tells what buffers
+//! it has to leave alone; new ones are made after that, as they carry the
+//! number of the pool that the port makes.
+
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use netmap::{ExtraBuf, Format, Memory, PoolParams, Port};
+use netmap_storage::{
+    Buffers, Log, LogShape, Map, MapShape, Mapped, NoBuffers, Pool, Slab, Sync as How,
+};
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::written::{Medium, Written};
+use super::{Books, Held, Kept, Recycle, Shelf, Store};
+use crate::during;
+use crate::options::Storage;
+
+/// Bytes of a block for copied bodies.
+const BLOCK: u32 = 1024;
+/// Bytes of a packet buffer.
+const BUFFER: u32 = 2048;
+/// MB where nothing is said.
+const DEFAULT_MB: u64 = 64;
+/// Slots of a ring.
+const SLOTS: u32 = 1024;
+
+/// Opened files.
+pub struct Files<'a> {
+    options: &'a Storage,
+    threads: usize,
+    paths: Vec<PathBuf>,
+    /// Of files that there were.
+    books: Vec<Books>,
+    /// Buffers that each of them refers to.
+    found: Vec<Vec<u32>>,
+    pool: Option<PoolFile>,
+}
+
+/// The file whose pages are the packet buffers.
+pub struct PoolFile {
+    /// Keeps it locked.
+    _file: File,
+    /// Its mapping.
+    pub memory: Memory,
+    /// What it is to hold.
+    pub params: PoolParams,
+    /// Buffers in all.
+    buffers: u32,
+    /// What it does hold, if it is to be kept.
+    pub format: Option<Format>,
+}
+
+fn fail(text: impl Display) -> io::Error {
+    io::Error::other(text.to_string())
+}
+
+/// What to do about a file that cannot be used.
+fn unusable(path: &Path) -> impl FnOnce(netmap_storage::Error) -> io::Error + '_ {
+    move |error| {
+        fail(format_args!(
+            "{}: {error} (--format starts afresh)",
+            path.display()
+        ))
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+impl<'a> Files<'a> {
+    /// Find the files, recover what is in them. `None`: nothing is to be stored.
+    pub fn open(options: &'a Storage, threads: u16) -> io::Result<Option<Files<'a>>> {
+        let Some(path) = &options.path else {
+            return Ok(None);
+        };
+        let threads = usize::from(threads);
+        if options.keys && threads > 1 {
+            return Err(fail("-B has one thread: the store is not shared"));
+        }
+        let paths: Vec<PathBuf> = (0..threads).map(|n| name(path, options.keys, n)).collect();
+        let mut files = Files {
+            options,
+            threads,
+            paths,
+            books: Vec::new(),
+            found: Vec::new(),
+            pool: None,
+        };
+        if options.zero_copy {
+            files.pool = Some(files.open_pool(&pool_name(path))?);
+        }
+        files.recover(&name(path, options.keys, threads))?;
+        Ok(Some(files))
+    }
+
+    /// The pool and the buffers in it that must be left alone.
+    pub fn pool(&self) -> Option<(&PoolFile, Vec<u32>)> {
+        let claims = self.found.iter().flatten().copied().collect();
+        self.pool.as_ref().map(|pool| (pool, claims))
+    }
+
+    fn open_pool(&self, path: &Path) -> io::Result<PoolFile> {
+        let what = |error| during(path.display())(error);
+        let old = exists(path) && !self.options.format;
+        let mut how = OpenOptions::new();
+        let file = how
+            .read(true)
+            .write(true)
+            .create(!old)
+            .open(path)
+            .map_err(what)?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(fail(format_args!(
+                "{}: in use by another process",
+                path.display()
+            )));
+        }
+        let wanted = self
+            .options
+            .megabytes
+            .map(|mb| mb * 1_000_000 / 4096 * 4096);
+        let mut len = file.metadata().map_err(what)?.len();
+        if !old {
+            len = wanted.unwrap_or(DEFAULT_MB * 1_000_000 / 4096 * 4096);
+            file.set_len(0).map_err(what)?;
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
+                .map_err(|error| what(error.into()))?;
+        } else if wanted.is_some_and(|wanted| wanted != len) {
+            return Err(fail(format_args!(
+                "{}: has {len} bytes, which is not what -L says (leave it out, or --format)",
+                path.display()
+            )));
+        }
+        let bytes = usize::try_from(len).map_err(fail)?;
+        let memory = Memory::file(&file, bytes).map_err(what)?;
+        let format = memory.format().filter(|_| old);
+        let params = match format {
+            Some(format) => format.params,
+            None if old => {
+                return Err(fail(format_args!(
+                    "{}: not a pool of packet buffers, or a damaged one (--format starts afresh)",
+                    path.display()
+                )));
+            }
+            None => PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER),
+        };
+        // New ones get what is behind interfaces and rings, in whole pages.
+        let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
+        let before = page(params.if_num, params.if_size) + page(params.ring_num, params.ring_size);
+        let buffers = match format {
+            Some(format) => format.params.buf_num,
+            None => u32::try_from(len.saturating_sub(before) / u64::from(BUFFER)).map_err(fail)?,
+        };
+        if buffers <= self.kernels_share(buffers) {
+            return Err(fail(format_args!(
+                "{}: too small for {} thread(s), -L must be larger",
+                path.display(),
+                self.threads
+            )));
+        }
+        Ok(PoolFile {
+            _file: file,
+            memory,
+            params,
+            buffers,
+            format,
+        })
+    }
+
+    /// Buffers that the rings, the NIC and what is under way need: with fewer
+    /// the kernel copies.
+    fn kernels_share(&self, buffers: u32) -> u32 {
+        2 + 2 * SLOTS * self.threads as u32 + 1024 + buffers / 16 + 512
+    }
+
+    /// Extra buffers to ask for.
+    pub fn extra_bufs(&self) -> u32 {
+        let claimed: usize = self.found.iter().map(Vec::len).sum();
+        self.pool.as_ref().map_or(0, |pool| {
+            let share = self.kernels_share(pool.buffers);
+            pool.buffers
+                .saturating_sub(share)
+                .saturating_sub(claimed as u32)
+        })
+    }
+
+    /// Open what there is. `beyond` is the name of the file of one more thread.
+    fn recover(&mut self, beyond: &Path) -> io::Result<()> {
+        let options = self.options;
+        if options.format {
+            return Ok(());
+        }
+        let there = self.paths.iter().filter(|path| exists(path)).count();
+        let all = match &self.pool {
+            Some(pool) => pool.format.is_some(),
+            None => there > 0,
+        };
+        let complete = if all { self.threads } else { 0 };
+        if there != complete || (!options.keys && exists(beyond)) {
+            return Err(fail(format_args!(
+                "{}: not the files of {} thread(s){} (another -p or -x, or --format)",
+                options.path.as_deref().unwrap_or(Path::new("")).display(),
+                self.threads,
+                if options.zero_copy {
+                    " with zero copy"
+                } else {
+                    ""
+                },
+            )));
+        }
+        if complete == 0 {
+            return Ok(());
+        }
+        let none = NoBuffers;
+        let held = match &self.pool {
+            None => None,
+            Some(pool) => Some((
+                pool,
+                pool.memory
+                    .read()
+                    .ok_or_else(|| fail("the pool is in use"))?,
+            )),
+        };
+        let slab = held.as_ref().and_then(|(pool, bytes)| {
+            let format = pool.format?;
+            Some(Slab::new(
+                bytes,
+                format.bufs_offset() as usize,
+                format.params.buf_size,
+            ))
+        });
+        let buffers: &dyn Buffers = match &slab {
+            Some(slab) => slab,
+            None => &none,
+        };
+        let pool = self.identity(None);
+        for path in &self.paths {
+            let (medium, how) = open_medium(options, path)?;
+            let size = netmap_storage::Memory::bytes(&medium).len() as u64;
+            if let Some(mb) = options.megabytes.filter(|_| self.pool.is_none()) {
+                if size != shape_bytes(options.keys, mb).map_err(unusable(path))? {
+                    return Err(fail(format_args!(
+                        "{}: has {size} bytes, which is not what -L says (leave it out, or --format)",
+                        path.display()
+                    )));
+                }
+            }
+            let (books, found) =
+                match options.keys {
+                    true => Map::open(medium, pool, buffers)
+                        .map(|(map, found)| (Books::Map(map), found)),
+                    false => Log::open(medium, pool, buffers)
+                        .map(|(log, found)| (Books::Log(log), found)),
+                }
+                .map_err(unusable(path))?;
+            eprintln!("phttpd: {}: {found}; {how}", path.display());
+            self.books.push(books);
+            self.found.push(found.buffers);
+        }
+        Ok(())
+    }
+
+    /// What the files say of the pool that they belong to.
+    fn identity(&self, port: Option<&Port>) -> Pool {
+        let format = self
+            .pool
+            .as_ref()
+            .and_then(|pool| pool.format.or_else(|| port?.format()));
+        format.map_or(Pool::NONE, |format| Pool {
+            buffers: format.params.buf_num,
+            buf_size: format.params.buf_size,
+            id: format.id,
+        })
+    }
+
+    /// With the ports open: make what there was not, and give each thread its
+    /// store and its part of the buffers.
+    pub fn finish(mut self, ports: &mut [Port]) -> io::Result<Vec<Store>> {
+        let share = self.share();
+        if self.books.is_empty() {
+            let pool = self.identity(ports.first());
+            for path in &self.paths {
+                let (books, how) = self.make(path, pool)?;
+                eprintln!("phttpd: {}: new; {how}", path.display());
+                self.books.push(books);
+                self.found.push(Vec::new());
+            }
+        }
+        let mut claimed = Vec::new();
+        let mut spare: Vec<Vec<ExtraBuf>> = (0..self.threads).map(|_| Vec::new()).collect();
+        if let (Some(_), Some(port)) = (&self.pool, ports.first_mut()) {
+            claimed = port.take_claimed();
+            let mut next = 0;
+            while let Some(buffer) = port.take_extra() {
+                spare[next % self.threads].push(buffer);
+                next += 1;
+            }
+        }
+        let mut claimed = claimed.into_iter();
+        let mut shelves = Vec::new();
+        for (books, found) in self.books.into_iter().zip(&self.found) {
+            let mut kept = Kept::default();
+            claimed
+                .by_ref()
+                .take(found.len())
+                .for_each(|buffer| kept.add(buffer));
+
+            shelves.push(Mutex::new(Shelf { books, kept }));
+        }
+        let shelves = Arc::new(shelves);
+        let memory = self.pool.as_ref().map(|pool| &pool.memory);
+        let size = std::fs::metadata(&self.paths[0])?.len();
+        let LogShape { lines, blocks, .. } = log_shape(share, size);
+        let stores = spare.into_iter().enumerate();
+        Ok(stores
+            .map(|(own, spare)| {
+                let recycle = self.options.recycle.then(|| Recycle {
+                    lines: u64::from((lines / 8).min(2 * SLOTS)),
+                    blocks: (blocks / 8).min(2 * SLOTS) as usize,
+                    buffers: (spare.len() / 4).min(SLOTS as usize),
+                });
+                let held = memory.map(|memory| Held::new(memory.clone(), spare));
+                Store::new(Arc::clone(&shelves), own, held, recycle, self.options.each)
+            })
+            .collect())
+    }
+
+    /// Packet buffers for each thread, with zero copy.
+    fn share(&self) -> Option<u32> {
+        let pool = self.pool.as_ref()?;
+        Some(pool.buffers / self.threads as u32)
+    }
+
+    /// A new log or map.
+    fn make(&self, path: &Path, pool: Pool) -> io::Result<(Books, String)> {
+        let options = self.options;
+        let bytes = options.megabytes.unwrap_or(DEFAULT_MB) * 1_000_000;
+        if options.keys {
+            let shape = map_shape(self.share(), bytes);
+            let size = shape.bytes().map_err(unusable(path))?;
+            let (medium, how) = create_medium(options, path, size)?;
+            let map = Map::format(medium, shape, pool).map_err(unusable(path))?;
+            return Ok((Books::Map(map), how));
+        }
+        let shape = log_shape(self.share(), bytes);
+        let size = shape.bytes().map_err(unusable(path))?;
+        let (medium, how) = create_medium(options, path, size)?;
+        let log = Log::format(medium, shape, pool).map_err(unusable(path))?;
+        Ok((Books::Log(log), how))
+    }
+}
+
+/// A log of `bytes`; or, with zero copy, for so many packet buffers. A few
+/// pieces are copied also then: those that are not in a buffer any more.
+fn log_shape(buffers: Option<u32>, bytes: u64) -> LogShape {
+    match buffers {
+        Some(buffers) => LogShape {
+            lines: buffers + buffers / 2,
+            blocks: buffers / 8,
+            block_size: BLOCK,
+        },
+        None => LogShape::for_bytes(bytes, BLOCK),
+    }
+}
+
+/// The same for a map.
+fn map_shape(buffers: Option<u32>, bytes: u64) -> MapShape {
+    match buffers {
+        Some(buffers) => MapShape {
+            objects: buffers,
+            lines: buffers + buffers / 2,
+            blocks: buffers / 8,
+            block_size: BLOCK,
+        },
+        None => MapShape::for_bytes(bytes, BLOCK),
+    }
+}
+
+/// Bytes of a file without a pool.
+fn shape_bytes(keys: bool, megabytes: u64) -> Result<u64, netmap_storage::Error> {
+    let bytes = megabytes * 1_000_000;
+    match keys {
+        true => map_shape(None, bytes).bytes(),
+        false => log_shape(None, bytes).bytes(),
+    }
+}
+
+/// The file of thread `n`: in a directory `log.N` or `map`, or what was named.
+fn name(path: &Path, keys: bool, n: usize) -> PathBuf {
+    match (path.is_dir(), keys, n) {
+        (true, true, _) => path.join("map"),
+        (true, false, n) => path.join(format!("log.{n}")),
+        (false, _, 0) => path.to_path_buf(),
+        (false, _, n) => suffixed(path, &format!(".{n}")),
+    }
+}
+
+fn pool_name(path: &Path) -> PathBuf {
+    match path.is_dir() {
+        true => path.join("pool"),
+        false => suffixed(path, ".pool"),
+    }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn how(options: &Storage) -> How {
+    match (options.no_flush, options.sync) {
+        (true, _) => How::None,
+        (false, true) => How::Fdatasync,
+        (false, false) => How::Auto,
+    }
+}
+
+fn finish_medium(options: &Storage, mut mapped: Mapped) -> (Medium, String) {
+    mapped.set_delay(options.latency_ns);
+    let how = format!("mapped, {}", mapped.method());
+    (Medium::Mapped(mapped), how)
+}
+
+fn written(options: &Storage) -> (bool, Duration, String) {
+    let how = if options.no_flush {
+        "written"
+    } else {
+        "written, fdatasync"
+    };
+    (
+        !options.no_flush,
+        Duration::from_nanos(options.latency_ns),
+        how.into(),
+    )
+}
+
+fn open_medium(options: &Storage, path: &Path) -> io::Result<(Medium, String)> {
+    if options.map {
+        let mapped = Mapped::open(path, how(options)).map_err(unusable(path))?;
+        return Ok(finish_medium(options, mapped));
+    }
+    let (sync, delay, how) = written(options);
+    let written = Written::open(path, sync, delay).map_err(unusable(path))?;
+    Ok((Medium::Written(written), how))
+}
+
+fn create_medium(options: &Storage, path: &Path, len: u64) -> io::Result<(Medium, String)> {
+    let fail = |error: netmap_storage::Error| fail(format_args!("{}: {error}", path.display()));
+    if options.map {
+        let mapped = Mapped::create(path, len, how(options)).map_err(fail)?;
+        return Ok(finish_medium(options, mapped));
+    }
+    let (sync, delay, how) = written(options);
+    let written = Written::create(path, len, sync, delay).map_err(fail)?;
+    Ok((Medium::Written(written), how))
+}

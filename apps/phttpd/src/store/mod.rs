@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Where request bodies are kept: a log or a map on a medium (`files`), with
+//! the bodies in its own blocks or in packet buffers (`held`).
+//!
+//! What was taken is durable after [`Store::commit`]; the loops call it before
+//! they send the answers of a batch. A store belongs to one thread, which alone
+//! writes to it; other threads read records of it.
+
+mod files;
+mod held;
+mod written;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use netmap::RxSlot;
+use netmap_storage::{Body, Error, Log, Map, Place, Segment};
+
+pub use files::Files;
+use held::{Held, Kept};
+use written::Medium;
+
+use crate::request::Service;
+use crate::site::{Out, Status};
+
+/// What a connection is storing, or what it asked for.
+#[derive(Default)]
+pub struct Object {
+    name: Vec<u8>,
+    body: Body,
+}
+
+impl Object {
+    /// What a request is about.
+    pub fn name(&mut self, path: &[u8]) {
+        self.name.clear();
+        self.name.extend_from_slice(path);
+    }
+}
+
+/// What a thread has stored.
+pub struct Shelf {
+    books: Books,
+    /// With zero copy: the buffers that bodies lie in.
+    kept: Kept,
+}
+
+/// A log or a map.
+enum Books {
+    /// Records in the order in which they came.
+    Log(Log<Medium>),
+    /// Values by path.
+    Map(Map<Medium>),
+}
+
+/// The same call on either.
+macro_rules! either {
+    ($books:expr, $it:ident => $call:expr) => {
+        match $books {
+            Books::Log($it) => $call,
+            Books::Map($it) => $call,
+        }
+    };
+}
+
+/// A thread's way to what is stored.
+pub struct Store {
+    /// Of all threads.
+    shelves: Arc<Vec<Mutex<Shelf>>>,
+    own: usize,
+    service: Service,
+    /// With zero copy: the packet buffers, and where the input lies.
+    held: Option<Held>,
+    /// When the log is full, drop the oldest records.
+    recycle: Option<Recycle>,
+    /// Commit each request by itself.
+    each: bool,
+    /// Something was changed since the last commit.
+    dirty: bool,
+}
+
+/// What has to be free before a batch, so that it finds room.
+#[derive(Clone, Copy, Debug)]
+pub struct Recycle {
+    /// Lines of the log.
+    pub lines: u64,
+    /// Blocks for copies.
+    pub blocks: usize,
+    /// Packet buffers.
+    pub buffers: usize,
+}
+
+fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    // A thread that panics ends the program.
+    shelf.lock().unwrap_or_else(|error| error.into_inner())
+}
+
+fn status(error: &Error) -> Status {
+    match error {
+        Error::KeyLength(_) => Status::NAME_TOO_LONG,
+        _ => Status::FULL,
+    }
+}
+
+impl Store {
+    /// The store of thread `own` among those of all threads.
+    pub fn new(
+        shelves: Arc<Vec<Mutex<Shelf>>>,
+        own: usize,
+        held: Option<Held>,
+        recycle: Option<Recycle>,
+        each: bool,
+    ) -> Store {
+        let service = match lock(&shelves[own]).books {
+            Books::Log(_) => Service::Log,
+            Books::Map(_) => Service::Map,
+        };
+        Store {
+            shelves,
+            own,
+            service,
+            held,
+            recycle,
+            each,
+            // What recovery dropped is to be found.
+            dirty: true,
+        }
+    }
+
+    /// What paths stand for.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Whether each request is to be committed by itself.
+    pub fn each(&self) -> bool {
+        self.each
+    }
+
+    /// What connections are fed with next is the payload of this slot.
+    #[inline]
+    pub fn begin_slot(&mut self, slot: &RxSlot<'_>) {
+        if let Some(held) = &mut self.held {
+            held.begin(slot);
+        }
+    }
+
+    /// That was all of it: keep its buffer, if something in it was stored.
+    #[inline]
+    pub fn end_slot(&mut self, slot: RxSlot<'_>) {
+        if let Some(buffer) = self.held.as_mut().and_then(|held| held.end(slot)) {
+            lock(&self.shelves[self.own]).kept.add(buffer);
+        }
+    }
+
+    /// A body is about to come. 414: its name is too long.
+    #[inline]
+    pub fn begin(&mut self, object: &mut Object, path: &[u8]) -> Result<(), Status> {
+        if self.service == Service::Map {
+            if path.is_empty() || path.len() > netmap_storage::MAX_KEY {
+                return Err(Status::NAME_TOO_LONG);
+            }
+            object.name(path);
+        }
+        Ok(())
+    }
+
+    /// The next piece of the body, which begins at byte `at` of the input. 507:
+    /// no room; the body is dropped.
+    #[inline]
+    pub fn piece(&mut self, object: &mut Object, at: usize, data: &[u8]) -> Result<(), Status> {
+        let mut shelf = lock(&self.shelves[self.own]);
+        self.dirty = true;
+        let body = &mut object.body;
+        let place = self
+            .held
+            .as_mut()
+            .and_then(|held| held.hold(at, data.len()));
+        let done = match place {
+            Some(segment) => either!(&mut shelf.books, it => it.hold(body, segment, data)),
+            None => either!(&mut shelf.books, it => it.copy(body, data)),
+        };
+        if let Err(error) = done {
+            either!(&mut shelf.books, it => it.discard(body));
+            return Err(status(&error));
+        }
+        Ok(())
+    }
+
+    /// The body is complete. The number of the record it became; a value has
+    /// none. 507: no room; the body is dropped.
+    #[inline]
+    pub fn finish(&mut self, object: &mut Object) -> Result<Option<u64>, Status> {
+        let mut shelf = lock(&self.shelves[self.own]);
+        self.dirty = true;
+        let body = &mut object.body;
+        let done = match &mut shelf.books {
+            Books::Log(log) => log.append(body).map(Some),
+            Books::Map(map) => map.put(&object.name, body).map(|()| None),
+        };
+        match done {
+            Ok(number) => Ok(number.map(|seq| self.number(seq))),
+            Err(error) => {
+                either!(&mut shelf.books, it => it.discard(body));
+                Err(status(&error))
+            }
+        }
+    }
+
+    /// The rest of the body will not come.
+    pub fn abandon(&mut self, object: &mut Object) {
+        if object.body.segments().is_empty() {
+            return;
+        }
+        self.dirty = true;
+        let mut shelf = lock(&self.shelves[self.own]);
+        either!(&mut shelf.books, it => it.discard(&mut object.body));
+    }
+
+    /// The number by which clients know a record: threads have every nth.
+    fn number(&self, seq: u64) -> u64 {
+        seq * self.shelves.len() as u64 + self.own as u64
+    }
+
+    /// The reverse: which thread's, and its number there.
+    fn record(&self, name: &[u8]) -> Option<(usize, u64)> {
+        let text = std::str::from_utf8(name.strip_prefix(b"/")?).ok()?;
+        let number: u64 = text.parse().ok()?;
+        let threads = self.shelves.len() as u64;
+        Some(((number % threads) as usize, number / threads))
+    }
+
+    /// Answer with what was asked for. `begin` is told its length and says
+    /// where the bytes go, if they are wanted. Returns false if there is no
+    /// such thing.
+    pub fn load<'o, O: Out + 'o>(
+        &mut self,
+        object: &Object,
+        begin: impl FnOnce(u64) -> Option<&'o mut O>,
+    ) -> bool {
+        let (thread, seq) = match self.service {
+            Service::Map => (self.own, 0),
+            _ => match self.record(&object.name) {
+                Some(found) => found,
+                None => return false,
+            },
+        };
+        let mut shelf = lock(&self.shelves[thread]);
+        let Shelf { books, kept } = &mut *shelf;
+        let held = self.held.as_ref().map(|held| (held, thread == self.own));
+        match books {
+            Books::Log(log) => log.get(seq).is_some_and(|found| {
+                let block = |segment| log.block(segment);
+                answer((found.len(), found.segments()), begin, block, held, kept);
+                true
+            }),
+            Books::Map(map) => map.get(&object.name).is_some_and(|found| {
+                let block = |segment| map.block(segment);
+                answer((found.len(), found.segments()), begin, block, held, kept);
+                true
+            }),
+        }
+    }
+
+    /// Drop what was asked for: the value of a key, or the records up to a
+    /// number. False: there is no such thing.
+    pub fn remove(&mut self, object: &Object) -> Result<bool, Status> {
+        match &mut lock(&self.shelves[self.own]).books {
+            Books::Map(map) => {
+                self.dirty = true;
+                Ok(map.delete(&object.name))
+            }
+            Books::Log(log) => {
+                let Some((thread, seq)) = self.record(&object.name) else {
+                    return Ok(false);
+                };
+                // Only its thread may change a log.
+                if thread != self.own {
+                    return Err(Status::OTHER_LOG);
+                }
+                if log.get(seq).is_none() {
+                    return Ok(false);
+                }
+                self.dirty = true;
+                log.truncate(seq + 1);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Make everything since the last time durable: before any answer is sent.
+    /// An error means that this is not certain: no answer may be sent at all.
+    #[inline]
+    pub fn commit(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.dirty) {
+            return Ok(());
+        }
+        let mut shelf = lock(&self.shelves[self.own]);
+        let Shelf { books, kept } = &mut *shelf;
+        if let (Some(low), Books::Log(log)) = (self.recycle, &mut *books) {
+            // What is dropped is free after the commit, so this is a guess: an
+            // object has a buffer or a block at least.
+            let spare = self.held.as_ref().map_or(usize::MAX, Held::spare);
+            let blocks = low.blocks.saturating_sub(log.free_blocks());
+            for _ in 0..low.buffers.saturating_sub(spare).max(blocks) {
+                log.drop_oldest();
+            }
+            log.make_room(low.lines);
+        }
+        either!(&mut *books, it => it.commit())?;
+        if let Some(held) = &mut self.held {
+            either!(books, it => it.freed().for_each(|index| held.free(kept, index)));
+        }
+        Ok(())
+    }
+}
+
+/// Answer with an object: its length and pieces. Blocks are found by `block`,
+/// packet buffers in `kept`.
+fn answer<'o, 's, O: Out + 'o>(
+    (len, segments): (u64, impl Iterator<Item = Segment>),
+    begin: impl FnOnce(u64) -> Option<&'o mut O>,
+    block: impl Fn(Segment) -> &'s [u8],
+    held: Option<(&Held, bool)>,
+    kept: &mut Kept,
+) {
+    let Some(out) = begin(len) else {
+        return;
+    };
+    for segment in segments {
+        match (segment.place(), held) {
+            (Place::Block(_), _) => out.put(block(segment)),
+            (Place::Packet(_), Some((held, own))) => held.send(kept, segment, own, out),
+            // Only a store with a pool has such segments.
+            (Place::Packet(_), None) => {}
+        }
+    }
+}

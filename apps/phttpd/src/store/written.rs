@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A file that is not mapped: kept in memory, written with pwrite() and made
+//! durable with fdatasync(). And the choice between that and a mapped one.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use netmap_storage::{Error, Mapped, Memory};
+use rustix::fs::FlockOperation;
+
+/// What a log or a map lies on.
+pub enum Medium {
+    /// A mapped file.
+    Mapped(Mapped),
+    /// One that is written.
+    Written(Written),
+}
+
+/// A file and what it is to hold.
+pub struct Written {
+    file: File,
+    bytes: Vec<u8>,
+    /// Changed since the last wait.
+    changed: Vec<Range<usize>>,
+    /// Make it durable at all.
+    sync: bool,
+    delay: Duration,
+}
+
+impl Written {
+    /// A new file of zeros, in the place of what was there.
+    pub fn create(path: &Path, len: u64, sync: bool, delay: Duration) -> Result<Written, Error> {
+        let file = lock(OpenOptions::new().create(true).truncate(false), path)?;
+        file.set_len(0)?;
+        file.set_len(len)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
+            .map_err(io::Error::from)?;
+        let size = usize::try_from(len).map_err(|_| Error::Shape)?;
+        let bytes = vec![0; size];
+        Ok(Written::new(file, bytes, sync, delay))
+    }
+
+    /// A file that there is.
+    pub fn open(path: &Path, sync: bool, delay: Duration) -> Result<Written, Error> {
+        let file = lock(&mut OpenOptions::new(), path)?;
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Written::new(file, bytes, sync, delay))
+    }
+
+    fn new(file: File, bytes: Vec<u8>, sync: bool, delay: Duration) -> Written {
+        Written {
+            file,
+            bytes,
+            changed: Vec::new(),
+            sync,
+            delay,
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        self.changed.sort_unstable_by_key(|range| range.start);
+        let mut ranges = self.changed.drain(..);
+        let mut next = ranges.next();
+        while let Some(mut range) = next {
+            next = ranges.next();
+            while let Some(after) = next.take_if(|after| after.start <= range.end) {
+                range.end = range.end.max(after.end);
+                next = ranges.next();
+            }
+            let start = range.start as u64;
+            let bytes = self.bytes.get(range).unwrap_or(&[]);
+            self.file.write_all_at(bytes, start)?;
+        }
+        if self.sync {
+            self.file.sync_data()?;
+            let end = Instant::now() + self.delay;
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {
+    let file = options.read(true).write(true).open(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
+impl Memory for Medium {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Medium::Mapped(it) => it.bytes(),
+            Medium::Written(it) => &it.bytes,
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        match self {
+            Medium::Mapped(it) => it.write(at, bytes),
+            Medium::Written(it) => it.bytes[at..at + bytes.len()].copy_from_slice(bytes),
+        }
+    }
+
+    #[inline]
+    fn store(&mut self, at: usize, word: u64) {
+        match self {
+            Medium::Mapped(it) => it.store(at, word),
+            Medium::Written(it) => it.bytes[at..at + 8].copy_from_slice(&word.to_le_bytes()),
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self, at: usize, len: usize) {
+        match self {
+            Medium::Mapped(it) => it.flush(at, len),
+            Medium::Written(it) => it.changed.push(at..at + len),
+        }
+    }
+
+    #[inline]
+    fn flush_foreign(&mut self, bytes: &[u8]) {
+        match self {
+            Medium::Mapped(it) => it.flush_foreign(bytes),
+            // Zero copy needs a mapped file.
+            Medium::Written(_) => {}
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        match self {
+            Medium::Mapped(it) => it.wait(),
+            Medium::Written(it) => it.wait(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_flushed_is_in_the_file_and_the_file_is_locked() {
+        let path = std::env::temp_dir().join(format!("written-{}", std::process::id()));
+        let made = Written::create(&path, 10_000, true, Duration::ZERO).unwrap();
+        let mut medium = Medium::Written(made);
+        for (at, text) in [(5000, "later"), (0, "first"), (5, "second"), (4, "T")] {
+            medium.write(at, text.as_bytes());
+            medium.flush(at, text.len());
+        }
+        medium.store(8, u64::from_le_bytes(*b"8 bytes."));
+        medium.flush(8, 8);
+        assert!(matches!(
+            Written::open(&path, true, Duration::ZERO),
+            Err(Error::InUse)
+        ));
+        medium.wait().unwrap();
+        drop(medium);
+        let again = Written::open(&path, true, Duration::ZERO).unwrap();
+        assert_eq!(again.bytes.len(), 10_000);
+        assert_eq!(&again.bytes[..16], b"firsTsec8 bytes.");
+        assert_eq!(&again.bytes[5000..5005], b"later");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The server's stores over plain sockets on loopback, on files of the host:
+//! what is acknowledged survives a kill, and what cannot be is refused.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("phttpd-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Server {
+    child: Child,
+    port: u16,
+    said: String,
+}
+
+fn command(path: &Path, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phttpd"));
+    command.args(["-P", "0", "-d"]).arg(path);
+    command.args(args.split_whitespace());
+    command
+}
+
+/// What a server says that does not start.
+fn refused(path: &Path, args: &str) -> String {
+    let Output { status, stderr, .. } = command(path, args).output().unwrap();
+    assert_eq!(status.code(), Some(1), "{args}");
+    String::from_utf8_lossy(&stderr).into_owned()
+}
+
+impl Server {
+    fn start(path: &Path, args: &str) -> Server {
+        let mut child = command(path, args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let port = loop {
+            let before = said.len();
+            assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+            let rest = said[before..].strip_prefix("phttpd: port ");
+            if let Some(port) = rest.and_then(|rest| rest.split(',').next()) {
+                break port.parse().unwrap();
+            }
+        };
+        Server { child, port, said }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let timeout = Some(Duration::from_secs(10));
+        stream.set_read_timeout(timeout).unwrap();
+        Client(BufReader::new(stream))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGKILL: every end is a crash here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    fn send(&mut self, line: &str, body: &[u8]) {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let request = [head.as_bytes(), body].concat();
+        self.0.get_mut().write_all(&request).unwrap();
+    }
+
+    fn answer(&mut self) -> Answer {
+        let (mut status, mut length, mut location) = (0, 0, None);
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            } else if let Some(n) = line.strip_prefix("Content-Length: ") {
+                length = n.parse().unwrap();
+            } else if let Some(path) = line.strip_prefix("Location: ") {
+                location = Some(path.to_string());
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        Answer {
+            status,
+            location,
+            body,
+        }
+    }
+
+    fn ask(&mut self, line: &str, body: &[u8]) -> Answer {
+        self.send(line, body);
+        self.answer()
+    }
+}
+
+/// Ways to make a file durable.
+const WAYS: [&str; 4] = ["", "-m", "-m -D", "-m -F --each"];
+
+#[test]
+fn records_survive_a_kill() {
+    for (i, way) in WAYS.iter().enumerate() {
+        let folder = Folder::new(&format!("log{i}"));
+        let bodies: Vec<Vec<u8>> = (0..50usize).map(|n| vec![n as u8; n * 97]).collect();
+        let server = Server::start(&folder.0, &format!("-L 2 {way}"));
+        let mut client = server.connect();
+        // Pipelined: a batch is committed together.
+        bodies.iter().for_each(|body| client.send("POST /", body));
+        let paths: Vec<String> = bodies
+            .iter()
+            .map(|_| client.answer().location.unwrap())
+            .collect();
+        drop(server);
+        let server = Server::start(&folder.0, way);
+        assert!(server.said.contains("50 objects"), "{}", server.said);
+        let mut client = server.connect();
+        for (path, body) in paths.iter().zip(&bodies) {
+            let answer = client.ask(&format!("GET {path}"), b"");
+            assert_eq!((answer.status, &answer.body), (200, body), "{way} {path}");
+        }
+        assert_eq!(client.ask(&format!("DELETE {}", paths[9]), b"").status, 200);
+        drop(server);
+        let server = Server::start(&folder.0, way);
+        let mut client = server.connect();
+        assert_eq!(client.ask(&format!("GET {}", paths[9]), b"").status, 404);
+        assert_eq!(
+            client.ask(&format!("GET {}", paths[10]), b"").body,
+            bodies[10]
+        );
+    }
+}
+
+#[test]
+fn values_survive_a_kill() {
+    for (i, way) in WAYS.iter().enumerate() {
+        let folder = Folder::new(&format!("map{i}"));
+        let server = Server::start(&folder.0, &format!("-B -L 4 {way}"));
+        let mut client = server.connect();
+        for (line, body) in [
+            ("PUT /a", "one"),
+            ("POST /b?query", "two"),
+            ("PUT /c", "three"),
+            ("PUT /a", "another"),
+            ("DELETE /c", ""),
+            ("PUT /empty", ""),
+        ] {
+            assert_eq!(client.ask(line, body.as_bytes()).status, 200, "{line}");
+        }
+        let large = vec![7; 300_000];
+        assert_eq!(client.ask("PUT /large", &large).status, 200);
+        drop(server);
+        let server = Server::start(&folder.0, &format!("-B {way}"));
+        let mut client = server.connect();
+        for (path, body) in [
+            ("/a", &b"another"[..]),
+            ("/b", b"two"),
+            ("/empty", b""),
+            ("/large", &large),
+        ] {
+            let answer = client.ask(&format!("GET {path}"), b"");
+            assert_eq!(
+                (answer.status, &answer.body[..]),
+                (200, body),
+                "{way} {path}"
+            );
+        }
+        assert_eq!(client.ask("GET /c", b"").status, 404);
+        let long = format!("PUT /{}", "k".repeat(3000));
+        assert_eq!(client.ask(&long, b"x").status, 414);
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_whole_leaves_nothing() {
+    let folder = Folder::new("part");
+    let server = Server::start(&folder.0, "-m -L 1");
+    for _ in 0..20 {
+        let mut client = server.connect();
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
+        client.0.get_mut().write_all(head.as_bytes()).unwrap();
+        client.0.get_mut().write_all(&[1; 300_000]).unwrap();
+    }
+    // The space of all of them is free again: this needs more than half of it.
+    let mut client = server.connect();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.ask("POST /", &[2; 600_000]).status, 200);
+    drop(server);
+    let server = Server::start(&folder.0, "-m");
+    assert!(server.said.contains(" 1 object"), "{}", server.said);
+}
+
+#[test]
+fn a_full_store_refuses_and_serves_on() {
+    for (name, way, path) in [("full-log", "-m", "/"), ("full-map", "-m -B", "/key")] {
+        let folder = Folder::new(name);
+        let server = Server::start(&folder.0, &format!("-L 1 {way}"));
+        let mut client = server.connect();
+        let first = client.ask(&format!("POST {path}first"), &[1; 1000]);
+        assert_eq!(first.status, 200);
+        assert_eq!(
+            client
+                .ask(&format!("POST {path}large"), &vec![2; 3_000_000])
+                .status,
+            507
+        );
+        let mut stored = 0;
+        let refused = (0..3000).filter(|n| {
+            let status = client.ask(&format!("POST {path}{n}"), &[3; 1000]).status;
+            stored += u32::from(status == 200);
+            status == 507
+        });
+        assert!(
+            refused.count() > 500 && stored > 500,
+            "{name}: {stored} stored"
+        );
+        let kept = first.location.unwrap_or(format!("{path}first"));
+        assert_eq!(client.ask(&format!("GET {kept}"), b"").body, [1; 1000]);
+        assert_eq!(client.ask(&format!("DELETE {kept}"), b"").status, 200);
+        assert_eq!(
+            client.ask(&format!("POST {path}last"), &[4; 1000]).status,
+            200
+        );
+    }
+}
+
+#[test]
+fn a_log_that_recycles_takes_any_number() {
+    let folder = Folder::new("recycle");
+    let server = Server::start(&folder.0, "-m -L 1 --recycle");
+    let mut client = server.connect();
+    let mut paths = Vec::new();
+    for n in 0..5000u32 {
+        let answer = client.ask("POST /", &n.to_le_bytes().repeat(200));
+        assert_eq!(answer.status, 200, "{n}");
+        paths.push(answer.location.unwrap());
+    }
+    let last = client.ask(&format!("GET {}", paths[4999]), b"");
+    assert_eq!(last.body, 4999u32.to_le_bytes().repeat(200));
+    assert_eq!(client.ask(&format!("GET {}", paths[0]), b"").status, 404);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told_and_left_alone() {
+    let folder = Folder::new("wrong");
+    let log = folder.0.join("log.0");
+    let server = Server::start(&folder.0, "-m -L 1");
+    assert_eq!(server.connect().ask("POST /", b"kept").status, 200);
+    assert!(refused(&folder.0, "-m").contains("in use"));
+    assert!(refused(&folder.0, "").contains("in use"));
+    drop(server);
+    let kept = std::fs::read(&log).unwrap();
+    for (args, words) in [
+        ("-m -L 2", "-L"),
+        ("-m -p 2", "2 thread"),
+        ("-m -p 2 -B", "one thread"),
+    ] {
+        assert!(refused(&folder.0, args).contains(words), "{args}");
+    }
+    assert!(refused(&log, "-m -B").contains("other kind"));
+    assert_eq!(std::fs::read(&log).unwrap(), kept);
+    for (damage, words) in [
+        (kept[..kept.len() / 2].to_vec(), "bytes of"),
+        (vec![0; kept.len()], "not a store"),
+        (b"short".to_vec(), "--format"),
+    ] {
+        std::fs::write(&log, &damage).unwrap();
+        assert!(refused(&folder.0, "-m").contains(words), "{words}");
+        assert!(refused(&folder.0, "").contains(words), "{words}");
+        assert_eq!(std::fs::read(&log).unwrap(), damage);
+    }
+    let server = Server::start(&folder.0, "-m --format -L 1");
+    assert!(server.said.contains("new"), "{}", server.said);
+    assert!(refused(Path::new("/nonexistent/log"), "-m").contains("No such file"));
+}
