@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-//! What storing costs: instructions (where the CPU counts them for us), time
-//! and flushed lines per object; and how long recovery takes.
+//! What storing costs: time and flushed lines per object; and how long recovery
+//! takes. For instructions, run one kind of storing under a tool that counts.
 //!
-//!     cost [--file PATH] [--megabytes N]
+//!     cost [--only held|copied|map|recovery] [--objects N] [--file PATH] [--megabytes N]
 //!
 //! Objects have 1024 bytes at odd offsets of packet buffers of 2048, 50 to a
 //! batch, as clients of a benchmark send them.
@@ -109,98 +109,108 @@ fn anonymous() -> u64 {
         .unwrap_or(0)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Done {
+    let (mut only, mut objects) = (None, 200_000);
     let (mut path, mut megabytes) = (None, 64);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let value = args.next().ok_or("a value is missing")?;
         match arg.as_str() {
+            "--only" => only = Some(value),
+            "--objects" => objects = value.parse()?,
             "--file" => path = Some(PathBuf::from(value)),
             "--megabytes" => megabytes = value.parse()?,
-            _ => return Err("cost [--file PATH] [--megabytes N]".into()),
+            _ => return Err("see the head of the source for what can be said".into()),
         }
     }
-    let pool_bytes = vec![0x5au8; 4000 * BUF];
-    let pool = Pool {
-        buffers: 4000,
-        buf_size: BUF as u32,
-        id: 0,
-    };
-    let objects = 200_000;
-    for hold in [true, false] {
-        let shape = LogShape {
-            lines: 2048,
-            blocks: if hold { 0 } else { 2048 },
-            block_size: BUF as u32,
-        };
-        let memory = counted(Heap::new(shape.bytes()? as usize));
-        let mut log = Log::format(memory, shape, pool)?;
-        append(&mut log, &pool_bytes, objects / 10, hold)?;
-        let start = Instant::now();
-        append(&mut log, &pool_bytes, objects, hold)?;
-        let time = start.elapsed();
-        let memory = log.into_memory();
-        let all = u64::from(objects + objects / 10);
-        report(
-            if hold { "log, held" } else { "log, copied" },
-            all,
-            time,
-            &memory,
-        );
+    let wanted = |what: &str| only.as_ref().is_none_or(|only| only == what);
+    if wanted("held") {
+        log(objects, true)?;
     }
+    if wanted("copied") {
+        log(objects, false)?;
+    }
+    if wanted("map") {
+        map(objects)?;
+    }
+    if !wanted("recovery") {
+        return Ok(());
+    }
+    let shape = LogShape::for_bytes(megabytes << 20, LEN as u32);
+    if let Some(path) = path {
+        let memory = Mapped::create(&path, shape.bytes()?, Sync::Auto)?;
+        println!("{}: {}", path.display(), memory.method());
+        recovery(memory, shape, |memory| {
+            drop(memory);
+            Ok(Mapped::open(&path, Sync::Auto)?)
+        })
+    } else {
+        recovery(Heap::new(shape.bytes()? as usize), shape, Ok)
+    }
+}
 
+const POOL: Pool = Pool {
+    buffers: 4000,
+    buf_size: BUF as u32,
+    id: 0,
+};
+
+/// Objects into a log.
+fn log(objects: u32, hold: bool) -> Done {
+    let pool = vec![0x5a; POOL.buffers as usize * BUF];
+    let shape = LogShape {
+        lines: 2048,
+        blocks: if hold { 0 } else { 2048 },
+        block_size: BUF as u32,
+    };
+    let memory = counted(Heap::new(shape.bytes()? as usize));
+    let mut log = Log::format(memory, shape, POOL)?;
+    let start = Instant::now();
+    append(&mut log, &pool, objects, hold)?;
+    let time = start.elapsed();
+    let what = if hold { "log, held" } else { "log, copied" };
+    report(what, objects.into(), time, &log.into_memory());
+    Ok(())
+}
+
+/// Objects into a map of 3000 keys.
+fn map(objects: u32) -> Done {
+    let pool = vec![0x5a; POOL.buffers as usize * BUF];
     let shape = MapShape {
         objects: 4000,
         lines: 8000,
         blocks: 0,
         block_size: 0,
     };
-    let mut map = Map::format(counted(Heap::new(shape.bytes()? as usize)), shape, pool)?;
+    let keys: Vec<String> = (0..3000).map(|i| format!("/object/{i}")).collect();
+    let mut map = Map::format(counted(Heap::new(shape.bytes()? as usize)), shape, POOL)?;
     let mut body = Body::new();
     let start = Instant::now();
-    for i in 0..objects {
+    for (i, key) in (0..objects).zip(keys.iter().cycle()) {
         let at = (i % 4000) as usize * BUF + 248;
         let segment = Segment::packet(i % 4000, 248, LEN as u16);
-        map.hold(&mut body, segment, &pool_bytes[at..at + LEN])?;
-        let key = format!("/object/{}", i % 3000);
+        map.hold(&mut body, segment, &pool[at..at + LEN])?;
         map.put(key.as_bytes(), &mut body)?;
         if (i + 1) % BATCH == 0 {
             map.commit()?;
             map.freed();
         }
     }
-    report(
-        "map, held",
-        u64::from(objects),
-        start.elapsed(),
-        &map.into_memory(),
-    );
-
-    // Recovery, of a file or of memory.
-    drop(pool_bytes);
-    let size = megabytes << 20;
-    let shape = LogShape::for_bytes(size, LEN as u32);
-    let before = anonymous();
-    if let Some(path) = path {
-        let memory = Mapped::create(&path, shape.bytes()?, Sync::Auto)?;
-        println!("{}: {}", path.display(), memory.method());
-        recovery(memory, shape, before, |memory| {
-            drop(memory);
-            Ok(Mapped::open(&path, Sync::Auto)?)
-        })
-    } else {
-        recovery(Heap::new(shape.bytes()? as usize), shape, before, Ok)
-    }
+    let time = start.elapsed();
+    report("map, held", objects.into(), time, &map.into_memory());
+    Ok(())
 }
 
 fn recovery<M: Memory>(
     memory: M,
     shape: LogShape,
-    before: u64,
     again: impl FnOnce(M) -> Result<M, Box<dyn std::error::Error>>,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Done {
     let mut log = Log::format(memory, shape, Pool::NONE)?;
     let (mut body, bytes) = (Body::new(), [7u8; LEN]);
+    // All of it, in large batches.
     for i in 0..shape.lines {
         log.copy(&mut body, &bytes)?;
         log.append(&mut body)?;
@@ -210,6 +220,7 @@ fn recovery<M: Memory>(
     }
     log.commit()?;
     let memory = again(log.into_memory())?;
+    let before = anonymous();
     let start = Instant::now();
     let none = Slab::new(&[], 0, 1);
     let (log, found) = Log::open(memory, Pool::NONE, &none)?;

@@ -4,6 +4,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::fence::crc32c;
 use crate::memory::{u32_at, u64_at, LINE};
 use crate::{word, Error, Memory, Pool};
 
@@ -101,7 +102,7 @@ impl Header {
 
     /// Seed of checksums that belong to `place`.
     pub(crate) fn seed(&self, place: u32) -> u32 {
-        crc32c::crc32c_append(place, &self.salt.to_le_bytes())
+        crc32c(place, &self.salt.to_le_bytes())
     }
 
     /// Seed of a word that changes.
@@ -146,7 +147,7 @@ impl Header {
         if u32_at(line, 0) != MAGIC {
             return Err(Error::NotOurs);
         }
-        if u32_at(line, 4) != crc32c::crc32c(&line[8..]) {
+        if u32_at(line, 4) != crc32c(0, &line[8..]) {
             return Err(Error::Damaged("head"));
         }
         if u32_at(line, 8) != VERSION {
@@ -203,7 +204,7 @@ impl Header {
         put(48, &self.pool.buffers.to_le_bytes());
         put(52, &self.pool.buf_size.to_le_bytes());
         put(56, &self.pool.id.to_le_bytes());
-        let crc = crc32c::crc32c(&line[8..]);
+        let crc = crc32c(0, &line[8..]);
         line[4..8].copy_from_slice(&crc.to_le_bytes());
         line
     }

@@ -2,6 +2,7 @@
 //! What a log and a map have in common: who refers to which buffer, blocks for
 //! copied payload, and the making of objects out of what arrives.
 
+use crate::fence::crc32c;
 use crate::header::Header;
 use crate::{Body, Buffers, Error, Memory, Place, Segment};
 
@@ -50,7 +51,7 @@ impl<M: Memory> Store<M> {
         self.claim(segment);
         body.segments.push(segment);
         body.len += bytes.len() as u64;
-        body.crc = crc32c::crc32c_append(body.crc, bytes);
+        body.crc = crc32c(body.crc, bytes);
         self.mem.flush_foreign(bytes);
         Ok(())
     }
@@ -67,7 +68,7 @@ impl<M: Memory> Store<M> {
         if !rest.is_empty() && (size == 0 || rest.len().div_ceil(size) > self.free.len()) {
             return Err(Error::Full);
         }
-        body.crc = crc32c::crc32c_append(body.crc, bytes);
+        body.crc = crc32c(body.crc, bytes);
         body.len += bytes.len() as u64;
         if let (false, Some(last)) = (here.is_empty(), body.segments.last_mut()) {
             let at = usize::from(last.len);
@@ -219,7 +220,7 @@ impl<M: Memory> Store<M> {
             let Some(bytes) = self.payload(segment, bufs) else {
                 return false;
             };
-            sum = crc32c::crc32c_append(sum, bytes);
+            sum = crc32c(sum, bytes);
         }
         sum == crc
     }

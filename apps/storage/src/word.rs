@@ -2,12 +2,14 @@
 //! 8-byte words that are switched with one atomic store, and say themselves
 //! whether they are damaged: 56 bits of value over 8 bits of checksum.
 
+use crate::fence::crc32c;
+
 /// Largest value.
 pub(crate) const MAX: u64 = (1 << 56) - 1;
 
 /// Checksum of a value; `seed` is that of the file and the place.
 fn check(value: u64, seed: u32) -> u8 {
-    let [a, b, c, d] = crc32c::crc32c_append(seed, &value.to_le_bytes()).to_le_bytes();
+    let [a, b, c, d] = crc32c(seed, &value.to_le_bytes()).to_le_bytes();
     a ^ b.rotate_left(1) ^ c.rotate_left(3) ^ d.rotate_left(6)
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //! One cache line of a log.
 
+use crate::fence::crc32c;
 use crate::memory::{u32_at, u64_at, LINE};
 use crate::Segment;
 
@@ -27,41 +28,31 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line with at most [`SEGMENTS`] segments; more are cut.
-    pub(super) fn new(seq: u64, crc: u32, of: &[Segment]) -> Line {
-        let count = of.len().min(SEGMENTS);
-        let mut segments = [Segment::packet(0, 0, 0); SEGMENTS];
-        for (to, from) in segments.iter_mut().zip(of) {
-            *to = *from;
+    /// A line as it is stored: the word that makes it valid, which has to be
+    /// stored last, and all bytes. It has at most [`SEGMENTS`] segments.
+    #[inline]
+    pub(super) fn encode(
+        seq: u64,
+        (first, last): (bool, bool),
+        crc: u32,
+        segments: &[Segment],
+        seed: u32,
+    ) -> (u64, [u8; LINE]) {
+        let mut line = [0; LINE];
+        line[8..16].copy_from_slice(&seq.to_le_bytes());
+        line[16] = if first { FIRST } else { 0 } | if last { LAST } else { 0 };
+        line[17] = segments.len() as u8;
+        line[20..24].copy_from_slice(&crc.to_le_bytes());
+        for (to, segment) in line[24..].chunks_exact_mut(8).zip(segments) {
+            to.copy_from_slice(&segment.to_bytes());
         }
-        Line {
-            seq,
-            first: false,
-            last: false,
-            crc,
-            count: count as u8,
-            segments,
-        }
+        (word(&line, seq, seed), line)
     }
 
     /// Its segments.
     pub(super) fn segments(&self) -> impl Iterator<Item = Segment> {
         let count = usize::from(self.count);
         self.segments.into_iter().take(count)
-    }
-
-    /// As stored: the word that makes it valid, stored last, and all bytes.
-    pub(super) fn encode(&self, seed: u32) -> (u64, [u8; LINE]) {
-        let mut line = [0; LINE];
-        let flags = if self.first { FIRST } else { 0 } | if self.last { LAST } else { 0 };
-        line[8..16].copy_from_slice(&self.seq.to_le_bytes());
-        line[16] = flags;
-        line[17] = self.count;
-        line[20..24].copy_from_slice(&self.crc.to_le_bytes());
-        for (to, segment) in line[24..].chunks_exact_mut(8).zip(self.segments()) {
-            to.copy_from_slice(&segment.to_bytes());
-        }
-        (word(&line, self.seq, seed), line)
     }
 
     /// The line in these bytes, if it is whole and has this number.
@@ -96,7 +87,7 @@ impl Line {
 /// The first word: checksum of the others, and the low half of the number, so
 /// that it is never 0 and never that of the line's last use.
 fn word(line: &[u8; LINE], seq: u64, seed: u32) -> u64 {
-    let crc = crc32c::crc32c_append(seed, &line[8..]);
+    let crc = crc32c(seed, &line[8..]);
     // Cut on purpose; `| 1` keeps it from 0 for one number in 2^32.
     (u64::from(crc) << 32) | u64::from((seq as u32) | 1)
 }
@@ -105,25 +96,21 @@ fn word(line: &[u8; LINE], seq: u64, seed: u32) -> u64 {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
+    fn line(seed: u32) -> [u8; LINE] {
         let segments = [Segment::packet(3, 48, 1024), Segment::block(5, 7)];
-        let mut line = Line::new(99, 0xdead_beef, &segments);
-        line.first = true;
-        line
-    }
-
-    fn bytes(line: &Line, seed: u32) -> [u8; LINE] {
-        let (word, mut bytes) = line.encode(seed);
+        let (word, mut bytes) = Line::encode(99, (true, false), 0xdead_beef, &segments, seed);
         bytes[..8].copy_from_slice(&word.to_le_bytes());
         bytes
     }
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
-        let line = line();
-        let bytes = bytes(&line, 7);
-        assert_eq!(Line::decode(&bytes, 99, 7), Some(line));
-        assert_eq!(line.segments().count(), 2);
+        let bytes = line(7);
+        let line = Line::decode(&bytes, 99, 7).unwrap();
+        assert!(line.first && !line.last);
+        assert_eq!((line.seq, line.crc), (99, 0xdead_beef));
+        let segments = [Segment::packet(3, 48, 1024), Segment::block(5, 7)];
+        assert!(line.segments().eq(segments));
         assert_eq!(Line::decode(&bytes, 98, 7), None);
         assert_eq!(Line::decode(&bytes, 99, 8), None);
         assert_eq!(Line::decode(&[0; LINE], 0, 0), None);
@@ -131,7 +118,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_seen() {
-        let good = bytes(&line(), 7);
+        let good = line(7);
         for bit in 0..LINE * 8 {
             let mut bad = good;
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -163,27 +163,22 @@ impl<M: Memory> Log<M> {
             return Err(Error::Full);
         }
         let seq = self.head;
+        let mut crc = body.crc;
         let mut rest = body.segments.as_slice();
         for i in 0..lines {
             let (here, later) = rest.split_at(rest.len().min(SEGMENTS));
-            let crc = if i == 0 { body.crc } else { 0 };
-            let mut line = Line::new(seq + i, crc, here);
-            (line.first, line.last) = (i == 0, later.is_empty());
-            self.put(&line);
-            rest = later;
+            let ends = (i == 0, i + 1 == lines);
+            let (word, line) = Line::encode(seq + i, ends, crc, here, self.seed);
+            let at = self.at(seq + i);
+            let mem = &mut self.store.mem;
+            mem.write(at + 8, &line[8..]);
+            mem.store(at, word);
+            mem.flush(at, LINE);
+            (crc, rest) = (0, later);
         }
         self.head = seq + lines;
         body.clear();
         Ok(seq)
-    }
-
-    fn put(&mut self, line: &Line) {
-        let at = self.at(line.seq);
-        let (word, bytes) = line.encode(self.seed);
-        let mem = &mut self.store.mem;
-        mem.write(at + 8, &bytes[8..]);
-        mem.store(at, word);
-        mem.flush(at, LINE);
     }
 
     /// Wait until everything appended and dropped is durable: one wait for all
@@ -218,10 +213,9 @@ impl<M: Memory> Log<M> {
             return None;
         }
         let seq = self.first;
-        let group = self.group(seq, self.durable);
-        let segments = self.lines(seq, group.next).flat_map(|l| l.segments());
-        let segments: Vec<Segment> = segments.collect();
-        self.dropped.extend(segments);
+        let mut dropped = std::mem::take(&mut self.dropped);
+        let group = self.group(seq, self.durable, |line| dropped.extend(line.segments()));
+        self.dropped = dropped;
         self.first = group.next;
         Some(seq)
     }
@@ -264,7 +258,7 @@ impl<M: Memory> Log<M> {
         if !(self.first..self.head).contains(&seq) {
             return None;
         }
-        let group = self.group(seq, self.head);
+        let group = self.group(seq, self.head, |_| ());
         group.whole.then_some(Object {
             log: self,
             seq,
@@ -278,7 +272,7 @@ impl<M: Memory> Log<M> {
         std::iter::from_fn(move || {
             while next < self.head {
                 let seq = next;
-                next = self.group(seq, self.head).next;
+                next = self.group(seq, self.head, |_| ()).next;
                 if let Some(object) = self.get(seq) {
                     return Some(object);
                 }
@@ -309,19 +303,24 @@ impl<M: Memory> Log<M> {
     }
 
     /// The lines from `seq` on that belong to one object, or that have to be
-    /// skipped to get to the next one; not beyond `end`.
-    fn group(&self, seq: Seq, end: Seq) -> Group {
-        let mut whole = self.line(seq).is_some_and(|line| line.first);
+    /// skipped to get to the next one; not beyond `end`. `each` gets those that
+    /// are valid.
+    fn group(&self, seq: Seq, end: Seq, mut each: impl FnMut(&Line)) -> Group {
+        let mut whole = true;
         let mut next = seq;
         while next < end {
             let line = self.line(next);
-            if next > seq && line.is_some_and(|line| line.first) {
+            let first = line.is_some_and(|line| line.first);
+            if next > seq && first {
                 break;
             }
+            whole &= line.is_some() && first == (next == seq);
             next += 1;
-            whole &= line.is_some();
-            if whole && line.is_some_and(|line| line.last) {
-                return Group { next, whole };
+            if let Some(line) = line {
+                each(&line);
+                if whole && line.last {
+                    return Group { next, whole };
+                }
             }
         }
         Group { next, whole: false }

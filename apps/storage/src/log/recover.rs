@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //! Recovery of a log.
 
+use std::ops::Range;
+
 use super::{Log, Seq, DURABLE, FIRST};
 use crate::header::{Header, Kind};
 use crate::memory::LINE;
@@ -24,12 +26,15 @@ pub(super) fn open<M: Memory>(
     }
     let mut log = Log::new(Store::new(mem, header), first);
     let mut found = Found::default();
-    let mut next = first;
+    let (mut next, mut segments) = (first, Vec::new());
     while next < end {
         let limit = if next < sure { sure } else { end };
-        let group = log.group(next, limit);
-        let segments = segments(&log, next, group.next);
-        let crc = log.line(next).map_or(0, |line| line.crc);
+        let mut crc = 0;
+        segments.clear();
+        let group = log.group(next, limit, |line| {
+            crc |= line.crc;
+            segments.extend(line.segments());
+        });
         let intact = group.whole && log.store.intact(segments.iter().copied(), crc, bufs);
         if !intact && next >= sure {
             break;
@@ -44,7 +49,7 @@ pub(super) fn open<M: Memory>(
             found.damaged.push(Damage::Line(next));
         }
         if group.next > sure {
-            persist(&mut log, next, group.next, &segments, bufs);
+            persist(&mut log, next..group.next, &segments, bufs);
         }
         next = group.next;
     }
@@ -59,19 +64,14 @@ pub(super) fn open<M: Memory>(
     Ok((log, found))
 }
 
-fn segments<M: Memory>(log: &Log<M>, from: Seq, to: Seq) -> Vec<Segment> {
-    log.lines(from, to).flat_map(|l| l.segments()).collect()
-}
-
 /// Flush an object that had not been waited for.
 fn persist<M: Memory>(
     log: &mut Log<M>,
-    from: Seq,
-    to: Seq,
+    lines: Range<Seq>,
     segments: &[Segment],
     bufs: &dyn Buffers,
 ) {
-    for seq in from..to {
+    for seq in lines {
         let at = log.at(seq);
         log.store.mem.flush(at, LINE);
     }

@@ -4,6 +4,7 @@
 //! The first line has a head of 32 bytes, the others one of 8; the rest is the
 //! key, padded to a multiple of 8 with zeros, and 8 bytes per segment.
 
+use crate::fence::crc32c;
 use crate::header::{Header, LINES};
 use crate::memory::{u32_at, u64_at, LINE};
 use crate::Segment;
@@ -77,7 +78,7 @@ pub(super) fn encode(
             out.extend_from_slice(&words.next().unwrap_or([0; 8]));
         }
     }
-    let crc = crc32c::crc32c_append(seed, &out[4..]);
+    let crc = crc32c(seed, &out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -145,7 +146,7 @@ impl<'a> Stored<'a> {
         for (i, line) in self.chain().enumerate() {
             let bytes = self.line(line);
             let from = if i == 0 { 4 } else { 0 };
-            crc = crc32c::crc32c_append(crc, bytes.get(from..).unwrap_or(&[]));
+            crc = crc32c(crc, bytes.get(from..).unwrap_or(&[]));
             count += 1;
         }
         count == wanted && crc == u32_at(self.line(self.line), 0)

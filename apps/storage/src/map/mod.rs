@@ -130,6 +130,7 @@ pub struct Map<M> {
     /// Scratch, kept for its memory.
     encoded: Vec<u8>,
     chain: Vec<u32>,
+    segments: Vec<Segment>,
 }
 
 impl<M: Memory> Map<M> {
@@ -174,6 +175,7 @@ impl<M: Memory> Map<M> {
             deleted: Vec::new(),
             encoded: Vec::new(),
             chain: Vec::new(),
+            segments: Vec::new(),
             store,
         }
     }
@@ -358,9 +360,9 @@ impl<M: Memory> Map<M> {
         let Some(entry) = Stored::new(mem, header, line) else {
             return;
         };
-        let segments: Vec<Segment> = entry.segments().collect();
+        self.segments.extend(entry.segments());
         self.free_lines.extend(entry.chain());
-        for segment in segments {
+        for segment in self.segments.drain(..) {
             self.store.release(segment);
         }
     }
