@@ -6,7 +6,7 @@
 //! hardware's, and which buffers they refer to, is kept by `adapter::queue`, which calls one ring
 //! under one lock.
 
-use super::{e1000, ixgbe};
+use super::{e1000, i40e, ixgbe};
 use crate::sys::nicops::DescRing;
 
 /// TCP's number among IP protocols.
@@ -139,6 +139,7 @@ pub(crate) trait TxRing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     E1000,
+    I40e,
     Ixgbe,
 }
 
@@ -147,6 +148,7 @@ impl Driver {
     pub(crate) fn by_name(name: &[u8]) -> Option<Self> {
         match name {
             b"e1000" => Some(Self::E1000),
+            b"i40e" => Some(Self::I40e),
             b"ixgbe" => Some(Self::Ixgbe),
             _ => None,
         }
@@ -156,6 +158,7 @@ impl Driver {
     pub(crate) fn rx_buf_sizes(self) -> &'static [u32] {
         match self {
             Self::E1000 => e1000::RX_BUF_SIZES,
+            Self::I40e => i40e::RX_BUF_SIZES,
             Self::Ixgbe => ixgbe::RX_BUF_SIZES,
         }
     }
@@ -165,6 +168,7 @@ impl Driver {
     pub(crate) fn can(self, offload: &Offload) -> bool {
         match self {
             Self::E1000 => true,
+            Self::I40e => i40e::can(offload),
             Self::Ixgbe => ixgbe::can(offload),
         }
     }
@@ -173,6 +177,7 @@ impl Driver {
     pub(crate) fn max_frame(self) -> u32 {
         match self {
             Self::E1000 => e1000::MAX_FRAME,
+            Self::I40e => i40e::MAX_FRAME,
             Self::Ixgbe => ixgbe::MAX_FRAME,
         }
     }
@@ -182,6 +187,7 @@ impl Driver {
     pub(crate) fn max_pieces(self) -> u32 {
         match self {
             Self::E1000 => u32::MAX,
+            Self::I40e => i40e::MAX_PIECES,
             Self::Ixgbe => ixgbe::MAX_PIECES,
         }
     }
@@ -190,6 +196,7 @@ impl Driver {
     pub(crate) fn rx_ring(self, memory: DescRing) -> HwRx {
         match self {
             Self::E1000 => HwRx::E1000(e1000::RxRing::new(memory)),
+            Self::I40e => HwRx::I40e(i40e::RxRing::new(memory)),
             Self::Ixgbe => HwRx::Ixgbe(ixgbe::RxRing::new(memory)),
         }
     }
@@ -198,6 +205,7 @@ impl Driver {
     pub(crate) fn tx_ring(self, memory: DescRing) -> HwTx {
         match self {
             Self::E1000 => HwTx::E1000(e1000::TxRing::new(memory)),
+            Self::I40e => HwTx::I40e(i40e::TxRing::new(memory)),
             Self::Ixgbe => HwTx::Ixgbe(ixgbe::TxRing::new(memory)),
         }
     }
@@ -206,12 +214,14 @@ impl Driver {
 /// A receive ring of any driver: calls are resolved by a match, not through a table.
 pub(crate) enum HwRx {
     E1000(e1000::RxRing),
+    I40e(i40e::RxRing),
     Ixgbe(ixgbe::RxRing),
 }
 
 /// A transmit ring of any driver.
 pub(crate) enum HwTx {
     E1000(e1000::TxRing),
+    I40e(i40e::TxRing),
     Ixgbe(ixgbe::TxRing),
 }
 
@@ -219,6 +229,7 @@ macro_rules! each {
     ($self:ident, $ring:ident => $call:expr) => {
         match $self {
             Self::E1000($ring) => $call,
+            Self::I40e($ring) => $call,
             Self::Ixgbe($ring) => $call,
         }
     };

@@ -7,4 +7,5 @@
 
 pub(crate) mod e1000;
 pub(crate) mod hw;
+pub(crate) mod i40e;
 pub(crate) mod ixgbe;

@@ -25,6 +25,7 @@ const DESC: usize = 16;
 pub(crate) struct DescRing {
     desc: NonNull<u8>,
     tail: NonNull<c_void>,
+    head: *const u32,
     count: u32,
 }
 
@@ -42,6 +43,7 @@ impl DescRing {
         Some(Self {
             desc: NonNull::new(ring.desc.cast())?,
             tail: NonNull::new(ring.tail)?,
+            head: ring.head_wb,
             count: ring.count,
         })
     }
@@ -78,6 +80,16 @@ impl DescRing {
     #[inline]
     pub(crate) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// The descriptor that the device looks at next, as it last wrote it. 0 where it does not.
+    #[inline]
+    pub(crate) fn head(&self) -> u32 {
+        if self.head.is_null() {
+            return 0;
+        }
+        // SAFETY: by the invariant. The device may write it, hence volatile.
+        u32::from_le(unsafe { self.head.read_volatile() })
     }
 
     /// Writes the doorbell, after all descriptors written before.
