@@ -128,6 +128,8 @@ impl Ixgbe {
             ));
         }
         ring.tail = tail;
+        self.regs
+            .set(regs::queue_base(true, queue) + regs::TAIL, tail);
     }
 
     /// SRRCTL is written while the queue may run: only dropping may change then.

@@ -113,6 +113,8 @@ impl Ixgbe {
             ));
         }
         ring.tail = tail;
+        self.regs
+            .set(regs::queue_base(false, queue) + regs::TAIL, tail);
         self.tx_run(bus, queue);
     }
 
