@@ -6,12 +6,16 @@ use crate::fence::crc32c;
 use crate::header::Header;
 use crate::{Body, Buffers, Error, Memory, Place, Segment};
 
+/// In a count of references: the buffer is in the list of freed ones.
+const FREED: u32 = 1 << 31;
+
 /// Memory, its geometry, and the owners of buffers and blocks.
 ///
 /// # Invariants
 /// `refs` counts, for each packet buffer and after them each block, the segments
 /// in bodies and in records that are or may become visible to recovery. Blocks
-/// without any are in `free`.
+/// without any are in `free`. Packet buffers that had lost their last one are in
+/// `freed`, once, and have the bit `FREED`.
 pub(crate) struct Store<M> {
     pub(crate) mem: M,
     pub(crate) header: Header,
@@ -107,7 +111,8 @@ impl<M: Memory> Store<M> {
     /// Count a reference; none if there are no such bytes.
     pub(crate) fn claim(&mut self, segment: Segment) {
         if let Some(count) = self.count(segment) {
-            *count = count.saturating_add(1);
+            // There are fewer segments than that in any file.
+            *count += u32::from(*count & !FREED < FREED - 1);
         }
     }
 
@@ -116,11 +121,14 @@ impl<M: Memory> Store<M> {
         let Some(count) = self.count(segment) else {
             return;
         };
-        *count = count.saturating_sub(1);
+        *count -= u32::from(*count & !FREED > 0);
         if *count == 0 {
             match segment.place() {
                 Place::Block(block) => self.free.push(block),
-                Place::Packet(buf) => self.freed.push(buf),
+                Place::Packet(buf) => {
+                    *count = FREED;
+                    self.freed.push(buf);
+                }
             }
         }
     }
@@ -152,8 +160,17 @@ impl<M: Memory> Store<M> {
         self.header.set_state(&mut self.mem, which, value);
     }
 
-    /// Packet buffers without a reference.
+    /// Packet buffers that lost their last reference, and did not get another
+    /// one since.
     pub(crate) fn freed(&mut self) -> std::vec::Drain<'_, u32> {
+        let refs = &mut self.refs;
+        self.freed.retain(|&buf| {
+            let count = refs.get_mut(buf as usize);
+            count.is_some_and(|count| {
+                *count &= !FREED;
+                *count == 0
+            })
+        });
         self.freed.drain(..)
     }
 

@@ -295,3 +295,62 @@ fn a_damaged_value_can_be_replaced_or_deleted() {
     assert_eq!((found.objects, found.damaged.len(), map.len()), (2, 0, 2));
     assert_eq!(map.get(b"/1").unwrap().len(), 3);
 }
+
+#[test]
+fn a_buffer_is_free_when_nothing_in_it_is_kept() {
+    let pool = Pool {
+        buffers: 8,
+        buf_size: 128,
+        id: 3,
+    };
+    let shape = LogShape {
+        lines: 8,
+        blocks: 0,
+        block_size: 0,
+    };
+    let mut log = Log::format(Heap::new(shape.bytes().unwrap() as usize), shape, pool).unwrap();
+    let mut body = Body::new();
+    let part = |at| Segment::packet(5, at, 10);
+    // Two objects in one buffer, and one that is given up twice in between.
+    for at in [0, 10] {
+        log.hold(&mut body, part(at), &[1; 10]).unwrap();
+        log.append(&mut body).unwrap();
+        for _ in 0..2 {
+            log.hold(&mut body, part(50), &[1; 10]).unwrap();
+            log.discard(&mut body);
+        }
+    }
+    log.commit().unwrap();
+    assert_eq!(log.freed().count(), 0);
+    for (seq, freed) in [(1, &[][..]), (2, &[5])] {
+        assert!(log.is_durable(seq));
+        assert_eq!(log.drop_oldest(), Some(seq));
+        assert!(!log.is_durable(seq));
+        log.commit().unwrap();
+        assert_eq!(log.freed().collect::<Vec<_>>(), freed);
+    }
+    // Given up first: it must not be handed out while the next one is kept.
+    for kept in [true, false, false] {
+        log.hold(&mut body, part(0), &[2; 10]).unwrap();
+        log.discard(&mut body);
+        if kept {
+            log.hold(&mut body, part(20), &[2; 10]).unwrap();
+            log.append(&mut body).unwrap();
+            assert_eq!(log.freed().count(), 0);
+            log.commit().unwrap();
+            log.drop_oldest();
+            log.commit().unwrap();
+        }
+        assert_eq!(log.freed().collect::<Vec<_>>(), [5]);
+    }
+    let outside = Segment::packet(7, 120, 10);
+    assert!(matches!(
+        log.hold(&mut body, outside, &[0; 10]),
+        Err(Error::BadSegment)
+    ));
+    assert!(matches!(
+        log.hold(&mut body, part(0), &[0; 9]),
+        Err(Error::BadSegment)
+    ));
+    assert!(body.is_empty());
+}

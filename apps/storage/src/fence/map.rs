@@ -19,7 +19,8 @@ use crate::{Error, Memory};
 /// What a user asks for; [`Mapped::method`] says what it became.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sync {
-    /// Cache lines where the file is persistent memory, else `msync`.
+    /// Cache lines where the file is persistent memory, or memory that is not
+    /// (tmpfs), where they are all that could be flushed; else `msync`.
     #[default]
     Auto,
     /// Cache lines, whatever the file is on.
@@ -105,7 +106,7 @@ impl Mapped {
         let method = match (sync, flush::method()) {
             (Sync::None, _) => Method::None,
             (Sync::Fdatasync, _) => Method::Fdatasync,
-            (Sync::Auto, Some(best)) if dax => best,
+            (Sync::Auto, Some(best)) if dax || in_memory(&file) => best,
             (Sync::Cpu, Some(best)) => best,
             _ => Method::Msync,
         };
@@ -164,6 +165,14 @@ impl Mapped {
             cpu => flush::flush(cpu, bytes),
         }
     }
+}
+
+/// True on file systems that have no other place than memory (statfs(2)).
+fn in_memory(file: &File) -> bool {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    const HUGETLBFS: i64 = 0x9584_58f6;
+    rustix::fs::fstatfs(file).is_ok_and(|fs| [TMPFS, RAMFS, HUGETLBFS].contains(&fs.f_type))
 }
 
 /// A file that nobody else has as a store.

@@ -266,6 +266,11 @@ impl<M: Memory> Log<M> {
         })
     }
 
+    /// True if the object that starts at `seq` survives a failure now.
+    pub fn is_durable(&self, seq: Seq) -> bool {
+        (self.first..self.durable).contains(&seq)
+    }
+
     /// All objects, the oldest first.
     pub fn objects(&self) -> impl Iterator<Item = Object<'_, M>> {
         let mut next = self.first;
