@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0
+"""phttpd's stores: nothing that was acknowledged is lost, and what goes wrong is said."""
+
+import os
+import re
+
+import pytest
+
+import vm as vmlib
+from storing import MODES, NMSTORE, PORT, nmstore, nmstore_command, serving, start, stop, url
+
+VM_OPTIONS = {"pmem": 384, "mem": 768}
+
+# Objects that are stored over 50 connections; `make test-crash` takes 100,000.
+OBJECTS = int(os.environ.get("STORE_OBJECTS", "2000"))
+# MB of a store that has room for them.
+SIZE = max(24, OBJECTS * 3 // 1000)
+
+
+@pytest.fixture(autouse=True)
+def mounted(vm):
+    """Persistent memory with an empty file system, mounted with DAX."""
+    vm.run("grep -q /mnt/pm /proc/mounts || pmem-mount mkfs")
+    yield
+    vm.run("rm -rf /mnt/pm/*; umount /mnt/pm")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_objects_survive_a_restart(vm, mode, tmp_path):
+    journal = tmp_path / "journal"
+    options = "--again 10 --delete 5" if not MODES[mode][1] else ""
+    with serving(vm, mode, f"-L {SIZE}"):
+        nmstore(vm, mode, journal, "put", options=f"-n {OBJECTS} {options}", timeout=400)
+        nmstore(vm, mode, journal, "verify", timeout=400)
+    with serving(vm, mode) as job:
+        out = nmstore(vm, mode, journal, "verify", options=f"--least {OBJECTS}", timeout=400)
+        assert re.search(r"phttpd: /mnt/pm/\S+: .*\d+ objects", job.output()), job.output()
+    assert "verify ok" in out
+
+
+def test_a_dax_store_is_flushed_by_the_cpu_alone(vm):
+    with serving(vm, "zero-copy-log", "-L 24") as job:
+        assert re.search(r"mapped, (clwb|clflushopt|clflush)\b", job.output()), job.output()
+    with serving(vm, "epoll-log", "-L 24 -D", folder="/mnt/pm/synced") as job:
+        assert "fdatasync" in job.output(), job.output()
+    with serving(vm, "epoll-log", "-L 24 -F", folder="/mnt/pm/unflushed") as job:
+        assert "mapped, no flush" in job.output(), job.output()
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-log", "epoll-keys", "written-log"])
+def test_without_persistent_memory_a_tmpfs_does(vm, mode, tmp_path):
+    journal = tmp_path / "journal"
+    folder = f"/dev/shm/{mode}"
+    try:
+        with serving(vm, mode, "-L 24", folder):
+            nmstore(vm, mode, journal, "put", options="-n 1000")
+        with serving(vm, mode, folder=folder):
+            nmstore(vm, mode, journal, "verify", options="--least 1000")
+    finally:
+        vm.run(f"rm -rf {folder}")
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-keys", "epoll-keys"])
+def test_large_bodies_of_many_segments_are_one_object(vm, mode, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "sent").write_bytes(data)
+    curl = "curl -s -f -m 60 -H Expect:"
+    with serving(vm, mode, "-L 48"):
+        vmlib.host(f"{curl} -T {tmp_path}/sent {url(vm, '/plain')}")
+        vmlib.host(f"{curl} -H 'Transfer-Encoding: chunked' -T {tmp_path}/sent {url(vm, '/chunked')}")
+    with serving(vm, mode):
+        for path in ("/plain", "/chunked"):
+            vmlib.host(f"{curl} -o {tmp_path}/got {url(vm, path)}")
+            assert (tmp_path / "got").read_bytes() == data, path
+            head = vmlib.host(f"{curl} -I {url(vm, path)}").out
+            assert "Content-Length: 3000000" in head, head
+        vmlib.host(f"{curl} -X DELETE {url(vm, '/plain')}")
+        status = vmlib.host(f"curl -s -m 10 -o /dev/null -w '%{{http_code}}' {url(vm, '/plain')}").out
+        assert status == "404"
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-log", "zero-copy-keys", "epoll-log", "epoll-keys"])
+def test_a_full_store_says_507_and_serves_on(vm, mode, tmp_path):
+    journal = tmp_path / "journal"
+    with serving(vm, mode, "-L 12" if "zero" in mode else "-L 1"):
+        out = nmstore(vm, mode, journal, "put", options="-n 3000 --full")
+        refused = int(re.search(r"refused=(\d+)", out)[1])
+        assert refused > 100, out
+        out = nmstore(vm, mode, journal, "verify")
+        # What is given up makes room.
+        if MODES[mode][1]:
+            last = max(int(line.split()[4]) for line in journal.read_text().splitlines() if "yes" in line)
+            vmlib.host(f"curl -s -f -m 10 -X DELETE {url(vm, f'/{last}')}")
+        else:
+            for number in range(100):
+                vmlib.host(f"curl -s -m 10 -o /dev/null -X DELETE {url(vm, f'/object/{number}')}")
+        fresh = tmp_path / "fresh"
+        nmstore(vm, mode, fresh, "put", options="-n 50 -f 100000 -m 1000")
+        nmstore(vm, mode, fresh, "verify", options="--least 50 -m 1000")
+
+
+def test_the_oldest_records_make_room_for_ever(vm, tmp_path):
+    journal = tmp_path / "journal"
+    mode = "zero-copy-log"
+    with serving(vm, mode, "-L 12 --recycle"):
+        # Several times what there is room for.
+        out = nmstore(vm, mode, journal, "put", options="-n 6000 -m 1400")
+        assert "acknowledged=6000 refused=0" in out, out
+        last = max(int(line.split()[4]) for line in journal.read_text().splitlines())
+        for number, wanted in ((1, "404"), (last, "200")):
+            status = vmlib.host(f"curl -s -m 10 -o /dev/null -w '%{{http_code}}' {url(vm, f'/{number}')}").out
+            assert status == wanted, number
+
+
+def test_values_that_are_sent_are_not_overwritten_when_they_go(vm, tmp_path):
+    """Readers of large values, beside others that replace and delete them: each answer is one whole value."""
+    mode = "zero-copy-keys"
+    with serving(vm, mode, "-L 24"):
+        writer = nmstore_command(vm, mode, tmp_path / "writer", "put",
+                                 options="-n 1500 -m 20000 -c 8 --again 40 --delete 30 --full")
+        # One key, two values: a reader that gets anything else has met a buffer in use.
+        (tmp_path / "a").write_bytes(b"a" * 40000)
+        (tmp_path / "b").write_bytes(b"b" * 40000)
+        vmlib.host(f"""
+            set -e
+            {writer} & writer=$!
+            seen=0
+            while kill -0 $writer 2>/dev/null; do
+                for which in a b; do
+                    curl -s -f -m 20 -o /dev/null -H Expect: -T {tmp_path}/$which {url(vm, '/both')} || exit 1
+                    curl -s -f -m 20 -o {tmp_path}/got {url(vm, '/both')} & reader=$!
+                    curl -s -m 20 -o /dev/null -X DELETE {url(vm, '/both')}
+                    if wait $reader; then cmp {tmp_path}/got {tmp_path}/$which; seen=$((seen+1)); fi
+                done
+            done
+            wait $writer
+            [ $seen -gt 0 ]""", timeout=150)
+        nmstore(vm, mode, tmp_path / "writer", "verify", options="-m 20000")
+
+
+def test_threads_have_a_log_each(vm, tmp_path):
+    journal = tmp_path / "journal"
+    with serving(vm, "epoll-log", "-L 8 -p 3"):
+        nmstore(vm, "epoll-log", journal, "put", options="-n 600")
+        nmstore(vm, "epoll-log", journal, "verify", options="--least 600")
+    assert vm.run("ls /mnt/pm/epoll-log").out.split() == ["log.0", "log.1", "log.2"]
+    with serving(vm, "epoll-log", "-p 3"):
+        nmstore(vm, "epoll-log", journal, "verify", options="--least 600")
+
+
+def refused(vm, options):
+    """What phttpd says when it does not start."""
+    status, out = vm.run(f"timeout 20 phttpd -P {PORT} {options}", check=False)
+    assert status == 1, out
+    return out
+
+
+def test_files_that_cannot_be_used_are_told(vm, tmp_path):
+    mode, folder = "zero-copy-log", "/mnt/pm/zero-copy-log"
+    options = f"-d {folder} {MODES[mode][0]}"
+    journal = tmp_path / "journal"
+    job = start(vm, mode, "-L 16")
+    nmstore(vm, mode, journal, "put", options="-n 500")
+    # In use, by the lock and by its pages.
+    assert "in use" in refused(vm, options)
+    assert "in use" in refused(vm, f"-d {folder}/log.0 -m")
+    stop(job)
+    kept = vm.run(f"sha256sum {folder}/*").out
+    for more, words in [("-L 32", "-L"), ("-p 2", "2 thread"), ("-B", "--format")]:
+        assert words in refused(vm, f"{options} {more}"), more
+    assert "copy" in refused(vm, f"-d {folder} -m")
+    # Whatever was refused has changed nothing.
+    assert vm.run(f"sha256sum {folder}/*").out == kept
+    for name, damage, words in [
+        ("log.0", "truncate -s 100000", "bytes of"),
+        ("log.0", "truncate -s 0", "log.0"),
+        ("pool", "truncate -s 1000000", "pool"),
+        ("pool", "dd if=/dev/zero bs=64 count=1 conv=notrunc of=", "pool"),
+        ("log.0", "dd if=/dev/zero bs=64 count=1 conv=notrunc of=", "not a store"),
+    ]:
+        vm.run(f"cp {folder}/{name} /tmp/kept && {damage}{'' if damage.endswith('=') else ' '}{folder}/{name}")
+        assert words in refused(vm, options), (name, damage)
+        vm.run(f"cat /tmp/kept >{folder}/{name}")
+    vm.run("rm /tmp/kept")
+    with serving(vm, mode):
+        nmstore(vm, mode, journal, "verify", options="--least 500")
+    # A log of another pool.
+    with serving(vm, mode, "-L 16", folder="/mnt/pm/other"):
+        pass
+    vm.run(f"cp /mnt/pm/other/log.0 {folder}/log.0")
+    assert "pool" in refused(vm, options)
+
+
+def test_no_space_is_told(vm):
+    for options in ("", "-m", "-i eth0 -m -x"):
+        assert "No space left" in refused(vm, f"-d /mnt/pm/large -L 2000 {options}")
+        vm.run("rm -f /mnt/pm/large*")
+    assert os.access(NMSTORE, os.X_OK)
