@@ -58,11 +58,13 @@ struct Netmap {
     _device: device::Device,
     _notifier: adapter::nic::Notifier,
     _sockets: sys::hook::Hooks,
+    _unpinner: sys::pin::Unpinner,
 }
 
 impl kernel::Module for Netmap {
     fn init(module: &'static ThisModule) -> Result<Self> {
         Ok(Netmap {
+            _unpinner: sys::pin::Unpinner::init()?,
             _sockets: sys::hook::Hooks::init(),
             _notifier: adapter::nic::init()?,
             _device: device::init(module)?,

@@ -39,12 +39,17 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Binds what `req` asks for. The registry's lock is held.
+    /// Binds what `req` asks for; `fresh` takes the numbers of extra buffers, which are not linked
+    /// then. The registry's lock is held.
     ///
     /// # Errors
     ///
     /// `EINVAL` for rings that are not there, `EBUSY` if somebody wants one alone, `ENOMEM`.
-    pub(super) fn new(port: &Arc<Port>, req: &NmreqRegister) -> Result<Self> {
+    pub(super) fn new(
+        port: &Arc<Port>,
+        req: &NmreqRegister,
+        fresh: Option<&mut KVVec<u32>>,
+    ) -> Result<Self> {
         let sel = request::select_rings(req, &port.shape.counts())?;
         let mut tx = KVec::new();
         let mut rx = KVec::new();
@@ -57,11 +62,14 @@ impl Bound {
         }
         let layout = layout(port);
         let nifp = IfObject::new(&port.pool, layout.total())?;
-        let (extra, head) = take_extra(port, sel.extra_bufs)?;
+        let (extra, head) = match fresh {
+            Some(list) => (name_extra(port, sel.extra_bufs, list)?, 0),
+            None => take_extra(port, sel.extra_bufs)?,
+        };
         nifp.write(&NetmapIf {
             ni_name: port.name.cut(),
             ni_version: NETMAP_API.into(),
-            ni_flags: if port.shape.private_mem {
+            ni_flags: if port.shape.private_mem || port.pool.is_user() {
                 NI_PRIV_MEM
             } else {
                 0
@@ -154,6 +162,21 @@ fn take_extra(port: &Port, count: u32) -> Result<(u32, u32)> {
         given = given.saturating_add(1);
     }
     Ok((given, head))
+}
+
+/// Takes up to `count` buffers without touching them, as many as `list` has room for; tells how
+/// many.
+fn name_extra(port: &Port, count: u32, list: &mut KVVec<u32>) -> Result<u32> {
+    let mut cache = BufCache::new(port.pool.clone())?;
+    let mut given = 0u32;
+    while given < count && list.len() < list.capacity() {
+        let Some(idx) = cache.get_user(port.id) else {
+            break;
+        };
+        let _ = list.push_within_capacity(idx);
+        given = given.saturating_add(1);
+    }
+    Ok(given)
 }
 
 /// Takes back the list that begins at `head`. It is the application's: it ends at the first index

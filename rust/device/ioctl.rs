@@ -10,7 +10,8 @@ use super::{
     registry::{self, Kind},
     session::Session,
     sync,
-    user, //
+    user,
+    wants::Request, //
 };
 use crate::{
     nmcore::{
@@ -20,7 +21,6 @@ use crate::{
         request::{self, RequestType, MAX_BODY},
         Errno, //
     },
-    pmem,
     sys::netns::{Net, Rtnl}, //
 };
 use kernel::{
@@ -61,8 +61,10 @@ fn control(file: &Session, arg: u64) -> Result {
     user::read(header.nr_body, body)?;
     let mut options = OptionSet::new(kind.body_size);
     let result = read_options(&mut options, header.nr_options).and_then(|()| {
-        // No request uses options yet: one that has any fails before it changes something.
-        pmem::refuse(&mut options)?;
+        if kind.number == NETMAP_REQ_REGISTER {
+            return register(file, &header, &mut options, body);
+        }
+        // No other request uses any: one that has them fails before it changes something.
         options.finish()?;
         run(file, &header, kind, body)
     });
@@ -101,17 +103,36 @@ fn write_status(at: u64, status: u32) -> Result {
     user::write(at.wrapping_add(field), &status.to_ne_bytes())
 }
 
-/// Runs one request.
+/// REGISTER, with its options.
+fn register(
+    file: &Session,
+    header: &NmreqHeader,
+    options: &mut OptionSet,
+    body: &mut [u8],
+) -> Result {
+    let mut req = NmreqRegister::from_bytes(body).ok_or(EINVAL)?;
+    if file.bound().is_some() {
+        return Err(EBUSY);
+    }
+    let mut request = Request::read(options, req.nr_extra_bufs)?;
+    options.finish()?;
+    let result = file.register(&header.nr_name, &mut req, &mut request.wants);
+    let bound = result
+        .map(|()| file.bound())
+        .map(|b| b.map(|b| &*b.port.pool));
+    let pool = bound.and_then(|pool| pool.ok_or(ENXIO));
+    request.write(options, pool)?;
+    pool?;
+    store(body, &req.to_bytes());
+    Ok(())
+}
+
+/// Runs one request that uses no options.
 fn run(file: &Session, header: &NmreqHeader, kind: &RequestType, body: &mut [u8]) -> Result {
     if !kind.supported {
         return Err(unsupported(header, kind));
     }
     match kind.number {
-        NETMAP_REQ_REGISTER => {
-            let mut req = NmreqRegister::from_bytes(body).ok_or(EINVAL)?;
-            file.register(&header.nr_name, &mut req)?;
-            store(body, &req.to_bytes());
-        }
         NETMAP_REQ_PORT_INFO_GET => {
             let mut req = NmreqPortInfoGet::from_bytes(body).ok_or(EINVAL)?;
             port_info(file, &header.nr_name, &mut req)?;

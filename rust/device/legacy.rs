@@ -9,9 +9,12 @@ use super::{
     session::Session,
     user, //
 };
-use crate::nmcore::{
-    abi::*,
-    Errno, //
+use crate::{
+    nmcore::{
+        abi::*,
+        Errno, //
+    },
+    pmem::Wants,
 };
 use kernel::prelude::*;
 
@@ -99,7 +102,7 @@ pub(super) fn register(file: &Session, arg: u64) -> Result {
         nr_flags: flags,
         ..NmreqRegister::ZERO
     };
-    let result = file.register(&long_name(&old), &mut req);
+    let result = file.register(&long_name(&old), &mut req, &mut Wants::default());
     if result.is_ok() {
         // The fields are as wide as old programs made them; pools end far below 4 GiB.
         old.nr_offset = req.nr_offset as u32;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `session` | an open file, and what it has bound |
 //! | `ioctl`, `legacy` | requests, from and to the memory of the process |
+//! | `wants` | options of a registration |
 //! | `registry` | ports by name: made by the first file, closed with the last |
 //! | `pools` | memory by number |
 //! | `bind` | the rings and buffers that one file takes |
@@ -24,6 +25,7 @@ mod session;
 mod show;
 mod sync;
 mod user;
+mod wants;
 
 use crate::sys::cdev::Registration;
 use kernel::{

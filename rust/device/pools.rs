@@ -11,6 +11,7 @@ use crate::{
         abi::NmreqRegister,
         layout::{Geometry, PortNeed}, //
     },
+    pmem::Memory,
     sys::params,
 };
 use kernel::{
@@ -58,14 +59,38 @@ impl Pools {
             Some(_) => return Err(EINVAL),
             None => Pool::new(private(shape, req)?, self.free_id()?)?,
         };
+        self.add(pool, shape)
+    }
+
+    /// A new pool in the memory of a process, counted as used.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `req` names another pool, or the buffers are too small for the port or its
+    /// memory has a page twice; `EBUSY` if a page of it belongs to another pool; `ENOMEM`.
+    pub(super) fn user(
+        &mut self,
+        shape: &Shape,
+        req: &NmreqRegister,
+        memory: &Memory,
+    ) -> Result<Arc<Pool>> {
+        if req.nr_mem_id != 0 {
+            return Err(EINVAL);
+        }
+        if self.entries.iter().any(|e| e.pool.shares(&memory.pinned)) {
+            return Err(EBUSY);
+        }
+        let pool = Pool::user(memory.geometry, self.free_id()?, memory.pinned.clone())?;
+        self.add(pool, shape)
+    }
+
+    fn add(&mut self, pool: Arc<Pool>, shape: &Shape) -> Result<Arc<Pool>> {
         check(&pool, shape)?;
-        self.entries.push(
-            Entry {
-                pool: pool.clone(),
-                users: 1,
-            },
-            GFP_KERNEL,
-        )?;
+        let entry = Entry {
+            pool: pool.clone(),
+            users: 1,
+        };
+        self.entries.push(entry, GFP_KERNEL)?;
         self.tell();
         Ok(pool)
     }

@@ -17,6 +17,7 @@ use crate::{
         name::{self, Member, PortName},
         Errno, //
     },
+    pmem::{Memory, Wants},
     stack,
     sys::{
         netns::{Net, Rtnl},
@@ -153,13 +154,15 @@ impl<'a> Kind<'a> {
 ///
 /// # Errors
 ///
-/// Those of the backend and of `with`; `EINVAL` if the port has another pool than asked for.
+/// Those of the backend and of `with`; `EINVAL` if the port has another pool than asked for; those
+/// of the memory and the buffers that are wanted.
 pub(super) fn open<T>(
     shared: &Shared,
     kind: &Kind<'_>,
     req: &NmreqRegister,
+    wants: &mut Wants,
     rtnl: &Rtnl,
-    with: impl FnOnce(&Arc<Port>) -> Result<T>,
+    with: impl FnOnce(&Arc<Port>, &mut Wants) -> Result<T>,
 ) -> Result<T> {
     let net = Net::current()?;
     let name = kind.name()?;
@@ -169,7 +172,7 @@ pub(super) fn open<T>(
         if req.nr_mem_id != 0 && req.nr_mem_id != entry.port.pool.id() {
             return Err(EINVAL);
         }
-        let out = with(&entry.port)?;
+        let out = join(&entry.port, wants, with)?;
         entry.files = entry.files.saturating_add(1);
         return Ok(out);
     }
@@ -177,12 +180,18 @@ pub(super) fn open<T>(
     // Room first, so that nothing can fail after the backend has been opened.
     registry.entries.reserve(1, GFP_KERNEL)?;
     let backend = kind.backend(&net, req, rtnl)?;
-    let pool = shared.pools.lock().get(&backend.shape(), req)?;
+    let pool = match &wants.memory {
+        Some(memory) => shared.pools.lock().user(&backend.shape(), req, memory)?,
+        None => shared.pools.lock().get(&backend.shape(), req)?,
+    };
     let pool_id = pool.id();
     let opened = (|| {
+        wants
+            .prepare(&pool, id)
+            .inspect_err(|_| pool.reclaim_owner(id))?;
         let port = Port::new(id, name, net, pool, backend)?;
         port.backend.open(&port, rtnl)?;
-        match with(&port) {
+        match with(&port, wants) {
             Ok(out) => Ok((port, out)),
             Err(err) => {
                 close(&port, rtnl);
@@ -202,6 +211,28 @@ pub(super) fn open<T>(
             Err(err)
         }
     }
+}
+
+/// One more file of a port that is open.
+fn join<T>(
+    port: &Arc<Port>,
+    wants: &mut Wants,
+    with: impl FnOnce(&Arc<Port>, &mut Wants) -> Result<T>,
+) -> Result<T> {
+    let pool = &port.pool;
+    let other =
+        |memory: &Memory| !pool.shares(&memory.pinned) || *pool.geometry() != memory.geometry;
+    if wants.memory.as_ref().is_some_and(other) {
+        return Err(EBUSY);
+    }
+    if let Some(bufs) = &mut wants.bufs {
+        bufs.claim(pool, port.id)?;
+    }
+    with(port, wants).inspect_err(|_| {
+        if let Some(bufs) = &wants.bufs {
+            bufs.unclaim(pool, port.id);
+        }
+    })
 }
 
 /// The shape, the pool's number and its size of the port of `kind`, open or not.

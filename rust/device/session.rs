@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     nmcore::abi::{NmreqRegister, NETMAP_REQ_IFNAMSIZ},
-    sys::{cdev, netns::Rtnl, params, poll::PollTable},
+    pmem::Wants,
+    sys::{cdev, netns::Rtnl, params, pin, poll::PollTable},
 };
 use kernel::{
     prelude::*,
@@ -34,7 +35,7 @@ impl Session {
         self.bound.as_ref()
     }
 
-    /// Binds rings of the port called `nr_name`, and tells in `req` what became of it.
+    /// Binds rings of the port called `nr_name`, and tells in `req` and `wants` what became of it.
     ///
     /// # Errors
     ///
@@ -43,6 +44,7 @@ impl Session {
         &self,
         nr_name: &[u8; NETMAP_REQ_IFNAMSIZ],
         req: &mut NmreqRegister,
+        wants: &mut Wants,
     ) -> Result {
         let kind = Kind::of(nr_name, req)?;
         // Serialises registrations, of this file too.
@@ -50,8 +52,8 @@ impl Session {
         if self.bound().is_some() {
             return Err(EBUSY);
         }
-        let bound = registry::open(&self.shared, &kind, req, &rtnl, |port| {
-            Bound::new(port, req)
+        let bound = registry::open(&self.shared, &kind, req, wants, &rtnl, |port, wants| {
+            Bound::new(port, req, wants.bufs.as_mut().map(|bufs| &mut bufs.fresh))
         })?;
         let port = &bound.port;
         req.nr_offset = bound.offset();
@@ -89,8 +91,15 @@ impl cdev::Device for Shared {
         let Some(bound) = file.bound() else {
             return;
         };
+        let user = bound.port.pool.is_user();
         let rtnl = Rtnl::lock();
         registry::leave(&file.shared, bound, &rtnl);
+        drop(rtnl);
+        drop(file);
+        if user {
+            // Who has closed the port may unmount the file's file system.
+            pin::settle();
+        }
     }
 
     fn ioctl(file: &Session, cmd: u32, arg: usize) -> Result<isize> {

@@ -7,12 +7,12 @@
 //!   tx 0 slots 1024 head 3 cur 3 tail 2 hwcur 3 users 1 running
 //!   rx 0 slots 1024 head 0 cur 0 tail 0 hwcur 0 users 1 running
 //!   buffers total 4098 reserved 2 free 2047 nic_rx 256 user 1024 lent 3 held 766
-//! pool 2 ports 1 size 42369024 buffers 4098 of 2048 bytes rings 4 of 20480 ifs 4 of 1024
+//! pool 2 ports 1 memory kernel size 42369024 buffers 4098 of 2048 bytes rings 4 of 20480 ifs 4 of 1024
 //!   buffers total 4098 ...
 //! ```
 //!
 //! `total` is always the sum of the others: each buffer has one owner. A port's line counts its
-//! whole pool; more lines of a port are its backend's.
+//! whole pool, whose memory is the kernel's, a user's, or a user's on persistent memory; more lines of a port are its backend's.
 
 #![deny(unsafe_code)]
 
@@ -110,8 +110,9 @@ fn pools(shared: &Arc<Shared>, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = pool.geometry();
         writeln!(
             to,
-            "pool {} ports {ports} size {} buffers {} of {} bytes rings {} of {} ifs {} of {}",
+            "pool {} ports {ports} memory {} size {} buffers {} of {} bytes rings {} of {} ifs {} of {}",
             pool.id(),
+            pool.kind(),
             at.memsize,
             at.bufs.num,
             at.bufs.size,

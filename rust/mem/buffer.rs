@@ -103,6 +103,20 @@ impl Words {
             .is_some()
     }
 
+    /// Free -> User(owner), of a buffer in the pool's list, whose lock is held.
+    pub(super) fn claim(&self, idx: u32, owner: u16) {
+        self.change(idx, |word| bufstate::give(word, State::Free, owner));
+    }
+
+    /// Free -> Lent, of a buffer in the pool's list, whose lock is held. `false`: it is not free.
+    pub(super) fn lend_free(&self, fifo: &mut Fifo, idx: u32) -> bool {
+        let free = self.step(idx, State::Free, State::Held);
+        if free {
+            self.lend(fifo, idx);
+        }
+        free
+    }
+
     /// User(owner) -> Held.
     #[inline]
     pub(super) fn take(&self, idx: u32, owner: u16) -> bool {

@@ -17,20 +17,33 @@ use kernel::{
 /// Which objects of one kind are taken.
 pub(super) struct Objects {
     taken: KVec<bool>,
+    /// Given out when there is no other: these come first.
+    spared: usize,
 }
 
 impl Objects {
-    pub(super) fn new(count: u32) -> Result<Self> {
+    pub(super) fn new(count: u32, spared: usize) -> Result<Self> {
         Ok(Self {
             taken: KVec::from_elem(false, usize::try_from(count)?, GFP_KERNEL)?,
+            spared,
         })
     }
 
     /// The first free one.
     pub(super) fn take(&mut self) -> Option<u32> {
-        let n = self.taken.iter().position(|taken| !taken)?;
+        let free = |(n, taken): (usize, &bool)| (!taken).then_some(n);
+        let mut all = self.taken.iter().enumerate();
+        let n = all.clone().skip(self.spared).find_map(free);
+        let n = n.or_else(|| all.find_map(free))?;
         *self.taken.get_mut(n)? = true;
         u32::try_from(n).ok()
+    }
+
+    /// Those that come last are not given out at all from now on, if they are free.
+    pub(super) fn keep(&mut self) {
+        for taken in self.taken.iter_mut().take(self.spared) {
+            *taken = true;
+        }
     }
 
     pub(super) fn put(&mut self, n: u32) {

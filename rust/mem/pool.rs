@@ -18,11 +18,13 @@ use super::{
 use crate::{
     nmcore::{
         bufstate::Counts,
+        format,
         layout::{Geometry, FIRST_BUF},
     },
     sys::{
         bh::BhGuard,
         page::{self, BorrowedPage, PageArray, PAGE_SIZE},
+        pin::Pinned,
         shared::RingMem,
         vmap::SharedMem,
     },
@@ -63,6 +65,14 @@ pub(crate) struct Pool {
     central: SpinLock<Central>,
     #[pin]
     objects: SpinLock<ObjectTables>,
+    /// Whether the memory is a process's.
+    user: bool,
+}
+
+/// Why buffers are not claimed, and which entry of the list is to blame.
+pub(crate) struct Unclaimed {
+    pub(crate) entry: usize,
+    pub(crate) error: Error,
 }
 
 /// What all caches of a pool share. A leaf lock, taken with bottom halves off.
@@ -105,6 +115,36 @@ impl Pool {
             chunk_pages(size),
             true,
         )?;
+        Self::of(geometry, id, ctl, bufs, false)
+    }
+
+    /// A pool in the memory of a process, which holds `geometry`. What is there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the memory is too small or has a page twice, or buffers cross pages; `ENOMEM`.
+    pub(crate) fn user(geometry: Geometry, id: u16, pinned: Arc<Pinned>) -> Result<Arc<Pool>> {
+        if !geometry.bufs_keep_to_pages() {
+            return Err(EINVAL);
+        }
+        let first = usize::try_from(geometry.bufs.off / PAGE_SIZE as u64)?;
+        let count = usize::try_from(geometry.pages())?;
+        let ctl = PageArray::user(pinned.clone(), 0, first)?;
+        let bufs = PageArray::user(pinned, first, count.checked_sub(first).ok_or(EINVAL)?)?;
+        if (0..first).any(|i| ctl.get(i).is_some_and(|page| bufs.find(page).is_some())) {
+            return Err(EINVAL);
+        }
+        Self::of(geometry, id, SharedMem::of(ctl)?, bufs, true)
+    }
+
+    fn of(
+        geometry: Geometry,
+        id: u16,
+        ctl: SharedMem,
+        bufs: PageArray,
+        user: bool,
+    ) -> Result<Arc<Pool>> {
+        let size = usize::try_from(geometry.bufs.size)?;
         let count = geometry.bufs.num;
         let mut list = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
         // The end of the vector is given out first; so the first buffers are given out in order.
@@ -114,8 +154,9 @@ impl Pool {
         let words = Words::new(count)?;
         let ctl = Arc::new(ctl, GFP_KERNEL)?;
         let objects = ObjectTables {
-            ifs: Objects::new(geometry.ifs.num)?,
-            rings: Objects::new(geometry.rings.num)?,
+            // The header of memory that outlives the port is in the first.
+            ifs: Objects::new(geometry.ifs.num, user.into())?,
+            rings: Objects::new(geometry.rings.num, 0)?,
         };
         let shift = size.is_power_of_two().then(|| size.trailing_zeros());
         // INVARIANT: sized above from the same geometry.
@@ -131,6 +172,7 @@ impl Pool {
                 free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
                 central <- new_spinlock!(Central { free: list, lent: Fifo::default() }),
                 objects <- new_spinlock!(objects),
+                user,
             }),
             GFP_KERNEL,
         )
@@ -274,6 +316,104 @@ impl Pool {
         }
     }
 
+    /// Whether the memory is a process's.
+    pub(crate) fn is_user(&self) -> bool {
+        self.user
+    }
+
+    /// Whose memory it is, for operators.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.bufs.kind()
+    }
+
+    /// Whether a page of `pinned` is one of the pool's.
+    pub(crate) fn shares(&self, pinned: &Pinned) -> bool {
+        self.user && (self.bufs.shares(pinned) || self.ctl.pages().shares(pinned))
+    }
+
+    /// Whether there is a place for a header: programs get other interface objects.
+    pub(crate) fn has_header(&self) -> bool {
+        self.user && self.geometry.ifs.num > 1
+    }
+
+    /// Keeps its place from those programs too that want an interface when there is no other.
+    pub(crate) fn keep_header(&self) {
+        let _bh = BhGuard::new();
+        self.objects.lock().ifs.keep();
+    }
+
+    /// The first bytes of the memory.
+    pub(crate) fn header(&self) -> [u8; format::SIZE] {
+        let mut bytes = [0; format::SIZE];
+        self.ctl.read(0, &mut bytes);
+        bytes
+    }
+
+    /// Writes them.
+    pub(crate) fn set_header(&self, bytes: &[u8; format::SIZE]) {
+        self.ctl.persist(0, bytes);
+    }
+
+    /// Free -> User(owner) for each buffer of `list`, or for none.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one is there twice or cannot be had, `EBUSY` if one is somebody's, `ENOMEM`.
+    pub(crate) fn claim(&self, list: &[u32], owner: u16) -> Result<(), Unclaimed> {
+        let words = (self.geometry.bufs.num as usize).div_ceil(64);
+        let failed = |entry, error| Unclaimed { entry, error };
+        let mut wanted =
+            KVVec::from_elem(0u64, words, GFP_KERNEL).map_err(|_| failed(0, ENOMEM))?;
+        for (entry, &idx) in list.iter().enumerate() {
+            let bit = 1u64 << (idx % 64);
+            match wanted.get_mut(idx as usize / 64) {
+                Some(word) if *word & bit == 0 && self.geometry.is_buf(idx) => *word |= bit,
+                _ => return Err(failed(entry, EINVAL)),
+            }
+        }
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        let mut missing = wanted;
+        for &idx in central.free.iter() {
+            if let Some(word) = missing.get_mut(idx as usize / 64) {
+                *word &= !(1 << (idx % 64));
+            }
+        }
+        let is_in = |set: &[u64], idx: u32| {
+            set.get(idx as usize / 64)
+                .is_some_and(|word| word & (1 << (idx % 64)) != 0)
+        };
+        if let Some(entry) = list.iter().position(|&idx| is_in(&missing, idx)) {
+            return Err(failed(entry, EBUSY));
+        }
+        // None is missing: all of the list are free.
+        for &idx in list {
+            self.words.claim(idx, owner);
+        }
+        central
+            .free
+            .retain(|&mut idx| !self.words.owned(idx, owner));
+        self.note_free(&central);
+        Ok(())
+    }
+
+    /// User(owner) -> Free, or Lent if it is not idle, for each buffer of `list`.
+    pub(crate) fn unclaim(&self, list: &[u32], owner: u16) {
+        for &idx in list {
+            self.reclaim(idx, owner);
+        }
+    }
+
+    /// Takes free buffers whose pages are in use as lent ones: in memory that has had another port
+    /// the network may still send from them.
+    pub(crate) fn lend_busy(&self) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        let Central { free, lent } = &mut *central;
+        free.retain(|&mut idx| self.idle(idx) || !self.words.lend_free(lent, idx));
+        self.note_free(&central);
+    }
+
     /// Number of buffers in each state. Takes time in proportion to their number.
     pub(crate) fn counts(&self) -> Counts {
         self.words.counts()
@@ -382,21 +522,23 @@ impl Pool {
         }
     }
 
+    /// Takes back one buffer of an application.
+    fn reclaim(&self, idx: u32, owner: u16) {
+        let _bh = BhGuard::new();
+        let mut central = self.central.lock();
+        let central = &mut *central;
+        if self.words.take(idx, owner) && self.words.put(&mut central.lent, idx, self.idle(idx)) {
+            let _ = central.free.push_within_capacity(idx);
+        }
+        self.note_free(central);
+    }
+
     /// Takes back what an application that has gone still owned.
     pub(crate) fn reclaim_owner(&self, owner: u16) {
         for idx in FIRST_BUF..self.geometry.bufs.num {
-            if !self.words.owned(idx, owner) {
-                continue;
+            if self.words.owned(idx, owner) {
+                self.reclaim(idx, owner);
             }
-            let _bh = BhGuard::new();
-            let mut central = self.central.lock();
-            let central = &mut *central;
-            if self.words.take(idx, owner) {
-                if self.words.put(&mut central.lent, idx, self.idle(idx)) {
-                    let _ = central.free.push_within_capacity(idx);
-                }
-            }
-            self.note_free(central);
         }
         let _bh = BhGuard::new();
         let mut central = self.central.lock();

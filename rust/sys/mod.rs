@@ -15,6 +15,7 @@ pub(crate) mod netns;
 pub(crate) mod nicops;
 pub(crate) mod page;
 pub(crate) mod params;
+pub(crate) mod pin;
 pub(crate) mod poll;
 pub(crate) mod ready;
 pub(crate) mod shared;

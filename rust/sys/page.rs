@@ -4,14 +4,22 @@
 //!
 //! The kernel counts references per page. A pool holds one reference of each of its pages; whoever
 //! else uses a page (a packet, a descriptor) holds more. So a page with a count of one is idle.
+//! Pages of a process have more (`sys::pin`).
 
-use super::bindings;
+use super::{
+    bindings,
+    pin::{self, Pinned}, //
+};
+use crate::nmcore::frames::{self, Frame, Run};
 use core::{
     marker::PhantomData,
     ptr::NonNull,
     sync::atomic::{AtomicI32, Ordering},
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Bytes of a page.
 pub(crate) const PAGE_SIZE: usize = 4096;
@@ -41,6 +49,13 @@ impl<'a> BorrowedPage<'a> {
     #[inline]
     pub(crate) fn as_ptr(self) -> *mut bindings::page {
         self.page.as_ptr()
+    }
+
+    /// The address of the `struct page`, in units of that structure: pages that follow each other
+    /// in memory have numbers that do.
+    #[inline]
+    fn frame(self) -> u64 {
+        (self.page.as_ptr() as usize / size_of::<bindings::page>()) as u64
     }
 
     #[inline]
@@ -73,13 +88,6 @@ impl OwnedPage {
         unsafe { bindings::nms_page_get(page.as_ptr()) };
         Self(page.page)
     }
-
-    /// The page.
-    #[inline]
-    pub(crate) fn borrow(&self) -> BorrowedPage<'_> {
-        // SAFETY: our reference keeps it alive as long as `self` is borrowed.
-        unsafe { BorrowedPage::from_raw(self.0) }
-    }
 }
 
 impl Drop for OwnedPage {
@@ -91,20 +99,36 @@ impl Drop for OwnedPage {
 }
 
 struct Entry {
-    page: OwnedPage,
+    page: NonNull<bindings::page>,
     /// Kernel address of the page.
     virt: NonNull<u8>,
 }
 
-/// The pages of a pool, zeroed when allocated.
+/// Whose the pages of an array are.
+enum Source {
+    /// Ours: one reference each, and the private fields.
+    Own,
+    /// A process's.
+    User {
+        /// Keeps them.
+        pinned: Arc<Pinned>,
+        /// Which of the array's pages each is; a frame is the address of its `struct page` in
+        /// units of that structure.
+        runs: KVVec<Run>,
+    },
+}
+
+/// The pages of a pool.
 ///
 /// # Invariants
 ///
-/// Pages `c * chunk .. (c + 1) * chunk` follow each other in physical memory and in the kernel's
-/// direct map. The private field of page `i` is `i` until the array is dropped.
+/// The pages are alive, as `source` says. Pages `c * chunk .. (c + 1) * chunk` follow each other in
+/// physical memory and in the kernel's direct map. The private field of own page `i` is `i` until
+/// the array is dropped.
 pub(crate) struct PageArray {
     pages: KVVec<Entry>,
     chunk: usize,
+    source: Source,
 }
 
 // SAFETY: the addresses in `Entry` belong to no thread; access to the bytes is by volatile or
@@ -114,8 +138,8 @@ unsafe impl Send for PageArray {}
 unsafe impl Sync for PageArray {}
 
 impl PageArray {
-    /// Allocates `count` pages in contiguous runs of `chunk`, below 4 GiB where there is room
-    /// (`low`). `count` is rounded up to whole chunks.
+    /// Allocates `count` zeroed pages in contiguous runs of `chunk`, below 4 GiB where there is
+    /// room (`low`). `count` is rounded up to whole chunks.
     ///
     /// # Errors
     ///
@@ -126,6 +150,7 @@ impl PageArray {
         let mut array = Self {
             pages: KVVec::with_capacity(count, GFP_KERNEL)?,
             chunk,
+            source: Source::Own,
         };
         let run = u32::try_from(chunk).map_err(|_| ENOMEM)?;
         while array.pages.len() < count {
@@ -137,20 +162,64 @@ impl PageArray {
                 let page = unsafe { bindings::nms_page_nth(first.as_ptr(), n) };
                 // SAFETY: `page` is valid.
                 let virt = unsafe { bindings::nms_page_address(page) };
-                // SAFETY: not null: it is `first` or follows it.
-                let page = OwnedPage(unsafe { NonNull::new_unchecked(page) });
                 // SAFETY: the page is ours alone, so its private field is.
-                unsafe { bindings::nms_page_set_private(page.0.as_ptr(), array.pages.len()) };
+                unsafe { bindings::nms_page_set_private(page, array.pages.len()) };
+                // SAFETY: not null: it is `first` or follows it.
+                let page = unsafe { NonNull::new_unchecked(page) };
                 let virt = NonNull::new(virt.cast()).ok_or(ENOMEM)?;
+                // INVARIANT: the reference of the allocation is the array's.
                 array.pages.push(Entry { page, virt }, GFP_KERNEL)?;
             }
         }
         Ok(array)
     }
 
+    /// Pages `first..first + count` of a process's memory, in chunks of one.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are not there, or one is there twice; `ENOMEM`.
+    pub(crate) fn user(pinned: Arc<Pinned>, first: usize, count: usize) -> Result<Self> {
+        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let mut list: KVVec<Frame> = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for i in 0..count {
+            let page = pinned.page(first.checked_add(i).ok_or(EINVAL)?);
+            let page = page.ok_or(EINVAL)?;
+            // SAFETY: the page is valid.
+            let virt = unsafe { bindings::nms_page_address(page.as_ptr()) };
+            let virt = NonNull::new(virt.cast()).ok_or(EINVAL)?;
+            list.push((page.frame(), u32::try_from(i)?), GFP_KERNEL)?;
+            // INVARIANT: `pinned` keeps the page.
+            let page = page.page;
+            pages.push(Entry { page, virt }, GFP_KERNEL)?;
+        }
+        let mut runs = KVVec::new();
+        frames::join(list.as_mut_slice(), |run| runs.push(run, GFP_KERNEL)).map_err(
+            |e| match e {
+                Ok(_twice) => EINVAL,
+                Err(e) => e.into(),
+            },
+        )?;
+        let source = Source::User { pinned, runs };
+        Ok(Self {
+            pages,
+            chunk: 1,
+            source,
+        })
+    }
+
     /// Number of pages.
     pub(crate) fn len(&self) -> usize {
         self.pages.len()
+    }
+
+    /// What they are, for operators.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.source {
+            Source::Own => "kernel",
+            Source::User { pinned, .. } if pinned.is_dax() => "persistent",
+            Source::User { .. } => "user",
+        }
     }
 
     /// Pages that are contiguous, see the invariants.
@@ -161,7 +230,9 @@ impl PageArray {
     /// Page `i`.
     #[inline]
     pub(crate) fn get(&self, i: usize) -> Option<BorrowedPage<'_>> {
-        Some(self.pages.get(i)?.page.borrow())
+        let entry = self.pages.get(i)?;
+        // SAFETY: alive by the invariant, as long as the array is borrowed.
+        Some(unsafe { BorrowedPage::from_raw(entry.page) })
     }
 
     /// Number of page `i` in physical memory.
@@ -175,19 +246,33 @@ impl PageArray {
     #[inline]
     pub(crate) fn find(&self, page: BorrowedPage<'_>) -> Option<usize> {
         let i = page.private();
-        (self.get(i)? == page).then_some(i)
+        if self.get(i) == Some(page) {
+            return Some(i);
+        }
+        // A process's pages have that field for themselves.
+        match &self.source {
+            Source::Own => None,
+            Source::User { runs, .. } => Some(frames::find(runs, page.frame())? as usize),
+        }
+    }
+
+    /// Whether any of `pinned` is one of these pages.
+    pub(crate) fn shares(&self, pinned: &Pinned) -> bool {
+        (0..pinned.len()).any(|i| pinned.page(i).is_some_and(|page| self.find(page).is_some()))
     }
 
     /// Whether nobody but the array refers to page `i`. If so, what others did with the page
     /// happened before.
     #[inline]
     pub(crate) fn idle(&self, i: usize) -> bool {
-        let Some(entry) = self.pages.get(i) else {
+        let Some(page) = self.get(i) else {
             return false;
         };
+        if let Source::User { .. } = self.source {
+            return pin::idle(page);
+        }
         // SAFETY: the page is alive, and its count is an aligned i32 that C changes atomically.
-        let count =
-            unsafe { AtomicI32::from_ptr(&raw mut (*entry.page.0.as_ptr())._refcount.counter) };
+        let count = unsafe { AtomicI32::from_ptr(&raw mut (*page.as_ptr())._refcount.counter) };
         count.load(Ordering::Acquire) == 1
     }
 
@@ -234,9 +319,16 @@ impl PageArray {
 
 impl Drop for PageArray {
     fn drop(&mut self) {
+        if let Source::User { .. } = self.source {
+            return;
+        }
         for entry in self.pages.iter() {
-            // SAFETY: still our page: packets that refer to it never touch the field.
-            unsafe { bindings::nms_page_set_private(entry.page.0.as_ptr(), 0) };
+            // SAFETY: still our page: packets that refer to it never touch the field. The reference
+            // is ours and not used again.
+            unsafe {
+                bindings::nms_page_set_private(entry.page.as_ptr(), 0);
+                bindings::nms_page_put(entry.page.as_ptr());
+            }
         }
     }
 }

@@ -12,6 +12,7 @@
 #include <linux/skbuff.h>
 #include <linux/types.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
@@ -148,6 +149,43 @@ void nms_net_put(struct net *net);
 void nms_sock_shorten(struct sock *sk);
 void nms_sock_lengthen(struct sock *sk);
 bool nms_short_receive(struct sk_buff *skb);
+
+/* shim/pin.c */
+
+/* Why memory of a process cannot be pinned. */
+enum nms_pin_why {
+	NMS_PIN_UNMAPPED = 1,	/* nothing is mapped there */
+	NMS_PIN_READ_ONLY,
+	NMS_PIN_DEVICE,		/* not memory, or not the process's to give */
+	NMS_PIN_PRIVATE,	/* a private mapping of a DAX file */
+	NMS_PIN_MIXED,		/* several kinds, or more than 16 files */
+	NMS_PIN_HUGE,		/* pages without a count of their own */
+	NMS_PIN_FILE,		/* a file whose file system has to see each write */
+	NMS_PIN_FAILED,		/* see `error` */
+};
+
+struct nms_pinned {
+	struct page **pages;
+	unsigned long count;		/* pages that are pinned */
+	unsigned long room;
+	unsigned long at;		/* byte where it failed */
+	int why;			/* enum nms_pin_why, 0: all pages are pinned */
+	int error;
+	bool dax;
+	bool cached;			/* a file in the page cache */
+	unsigned int nr_files;
+	struct file *files[16];
+	struct work_struct work;
+};
+
+struct nms_pinned *nms_pin(unsigned long start, unsigned long len);
+void nms_unpin(struct nms_pinned *p);
+void nms_pin_settle(void);
+struct page *nms_pinned_page(struct nms_pinned *p, unsigned long i);
+bool nms_pin_idle(struct page *page);
+void nms_persist(void *addr, size_t len);
+int nms_pin_init(void);
+void nms_pin_exit(void);
 
 /* shim/params.c */
 

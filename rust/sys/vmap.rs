@@ -38,8 +38,16 @@ impl SharedMem {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(count: usize) -> Result<Self> {
-        let pages = PageArray::new(count, 1, false)?;
-        let mut raw: KVVec<*mut bindings::page> = KVVec::with_capacity(count, GFP_KERNEL)?;
+        Self::of(PageArray::new(count, 1, false)?)
+    }
+
+    /// Maps `pages`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn of(pages: PageArray) -> Result<Self> {
+        let mut raw: KVVec<*mut bindings::page> = KVVec::with_capacity(pages.len(), GFP_KERNEL)?;
         for i in 0..pages.len() {
             raw.push(pages.get(i).ok_or(EINVAL)?.as_ptr(), GFP_KERNEL)?;
         }
@@ -71,6 +79,23 @@ impl SharedMem {
         if let Some(to) = self.range(offset, data.len()) {
             // SAFETY: the range is valid for writes; applications that race get mixed bytes.
             unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), to.as_ptr(), data.len()) };
+        }
+    }
+
+    /// As [`write`](Self::write), and what is persistent memory has it when this returns.
+    pub(crate) fn persist(&self, offset: usize, data: &[u8]) {
+        self.write(offset, data);
+        if let Some(at) = self.range(offset, data.len()) {
+            // SAFETY: the range is mapped.
+            unsafe { bindings::nms_persist(at.as_ptr().cast(), data.len()) };
+        }
+    }
+
+    /// Fills `to` from `offset`, a multiple of 8. Nothing happens outside the range.
+    pub(crate) fn read(&self, offset: usize, to: &mut [u8]) {
+        if let Some(from) = self.range(offset, to.len()) {
+            // SAFETY: the range is valid for reads; of bytes that others write, any will do.
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) };
         }
     }
 

@@ -33,7 +33,7 @@ pub fn join<E>(
     frames: &mut [Frame],
     mut push: impl FnMut(Run) -> Result<(), E>,
 ) -> Result<(), Result<Twice, E>> {
-    frames.sort_unstable();
+    sort(frames);
     let mut run: Option<Run> = None;
     for &(frame, page) in frames.iter() {
         if let Some(run) = &mut run {
@@ -57,6 +57,38 @@ pub fn join<E>(
         }
     }
     run.map_or(Ok(()), push).map_err(Err)
+}
+
+/// Sorts by means of a heap, in place and with a bound on the steps whatever the order. (The sorts
+/// of `core` have a branch that panics, which the kernel's tools do not understand.)
+fn sort(frames: &mut [Frame]) {
+    if frames.is_sorted() {
+        return;
+    }
+    let len = frames.len();
+    for root in (0..len / 2).rev() {
+        sift(frames, root, len);
+    }
+    for end in (1..len).rev() {
+        frames.swap(0, end);
+        sift(frames, 0, end);
+    }
+}
+
+/// Lets the element at `root` sink until no child of it, before `end`, is larger.
+fn sift(frames: &mut [Frame], mut root: usize, end: usize) {
+    loop {
+        let left = root.saturating_mul(2).saturating_add(1);
+        let right = left.saturating_add(1);
+        let at = |i: usize| frames.get(i).filter(|_| i < end);
+        // Nothing is less than anything.
+        let larger = if at(right) > at(left) { right } else { left };
+        if at(larger) <= at(root) {
+            return;
+        }
+        frames.swap(root, larger);
+        root = larger;
+    }
 }
 
 /// The page that `frame` is; `None` if it is none of `runs`, which [`join`] made.

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages of a process that stay where they are as long as a pool is built in them.
+ *
+ * Files on persistent memory (DAX) are pinned like a read() does it, since the kernel refuses a
+ * long-term pin of them; everything else is pinned for long. In both cases a reference of each
+ * mapped file is kept: so its file system is not unmounted, and its inode not evicted (which
+ * would wait for the pins, perhaps in the very process that is to release them).
+ */
+#include <linux/dax.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hugetlb_inline.h>
+#include <linux/libnvdimm.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/netdevice.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
+#include <linux/shmem_fs.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/wait_bit.h>
+#include <linux/workqueue.h>
+
+#include "../shim.h"
+
+static struct workqueue_struct *queue;
+/* Memory that waits in the queue to be unpinned. */
+static atomic_t waiting = ATOMIC_INIT(0);
+
+/*
+ * Looks at the mappings of `len` bytes at `start`: they must cover them, be writable, and be of one
+ * kind. Takes references of their files, and keeps huge pages from being faulted in. mmap_lock is
+ * held for writing.
+ */
+static int survey(struct nms_pinned *p, unsigned long start, unsigned long len)
+{
+	unsigned long at = start, end = start + len;
+	struct vm_area_struct *vma;
+	bool first = true;
+
+	for (; at < end; at = vma->vm_end, first = false) {
+		bool dax;
+
+		vma = find_vma(current->mm, at);
+		p->at = at - start;
+		if (!vma || vma->vm_start > at)
+			return NMS_PIN_UNMAPPED;
+		if (!(vma->vm_flags & VM_WRITE))
+			return NMS_PIN_READ_ONLY;
+		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+			return NMS_PIN_DEVICE;
+		if (is_vm_hugetlb_page(vma))
+			return NMS_PIN_HUGE;
+		dax = vma_is_fsdax(vma);
+		/* Its pages would be copies in ordinary memory. */
+		if (dax && !(vma->vm_flags & VM_SHARED))
+			return NMS_PIN_PRIVATE;
+		if (!first && dax != p->dax)
+			return NMS_PIN_MIXED;
+		p->dax = dax;
+		p->cached = !dax && vma->vm_file && (vma->vm_flags & VM_SHARED) &&
+			    S_ISREG(file_inode(vma->vm_file)->i_mode) &&
+			    !shmem_mapping(vma->vm_file->f_mapping);
+		if (vma->vm_file &&
+		    (!p->nr_files || p->files[p->nr_files - 1] != vma->vm_file)) {
+			if (p->nr_files == ARRAY_SIZE(p->files))
+				return NMS_PIN_MIXED;
+			p->files[p->nr_files++] = get_file(vma->vm_file);
+		}
+		vm_flags_set(vma, VM_NOHUGEPAGE);
+	}
+	return 0;
+}
+
+/* Whether each page has a count of its own, and is of the kind that its mapping said. */
+static int inspect(struct nms_pinned *p)
+{
+	unsigned long i;
+
+	for (i = 0; i < p->count; i++) {
+		struct folio *folio = page_folio(p->pages[i]);
+
+		p->at = i << PAGE_SHIFT;
+		if (folio_test_large(folio))
+			return NMS_PIN_HUGE;
+		if (p->dax && !(folio_is_zone_device(folio) &&
+				folio->pgmap->type == MEMORY_DEVICE_FS_DAX))
+			return NMS_PIN_MIXED;
+	}
+	return 0;
+}
+
+/* Pins the pages at `start`. mmap_lock is held for reading. */
+static int pin(struct nms_pinned *p, unsigned long start)
+{
+	unsigned int flags = FOLL_WRITE | (p->dax ? 0 : FOLL_LONGTERM);
+
+	while (p->count < p->room) {
+		unsigned long want = min(p->room - p->count, 1024UL);
+		long got = pin_user_pages(start + (p->count << PAGE_SHIFT), want, flags,
+					  p->pages + p->count);
+
+		p->at = p->count << PAGE_SHIFT;
+		if (got <= 0) {
+			p->error = got ? got : -EFAULT;
+			return p->cached && got == -EFAULT ? NMS_PIN_FILE : NMS_PIN_FAILED;
+		}
+		p->count += got;
+		cond_resched();
+	}
+	return inspect(p);
+}
+
+static void unpin(struct nms_pinned *p)
+{
+	if (p->dax)
+		unpin_user_pages(p->pages, p->count);
+	else
+		unpin_user_pages_dirty_lock(p->pages, p->count, true);
+	p->count = 0;
+}
+
+static void release(struct nms_pinned *p)
+{
+	kvfree(p->pages);
+	kfree(p);
+}
+
+static void unpin_later(struct work_struct *work)
+{
+	struct nms_pinned *p = container_of(work, struct nms_pinned, work);
+
+	unpin(p);
+	if (atomic_dec_and_test(&waiting))
+		wake_up_var(&waiting);
+	/* The last reference of an unlinked file may wait for the network to let go of its pages. */
+	while (p->nr_files)
+		__fput_sync(p->files[--p->nr_files]);
+	release(p);
+}
+
+/*
+ * Pins `len` bytes (whole pages) of the calling process at `start`. NULL: no memory, or a signal.
+ * Else the caller owns the result also if its `why` tells that it failed.
+ */
+struct nms_pinned *nms_pin(unsigned long start, unsigned long len)
+{
+	struct mm_struct *mm = current->mm;
+	struct nms_pinned *p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
+
+	if (!p)
+		return NULL;
+	INIT_WORK(&p->work, unpin_later);
+	p->room = len >> PAGE_SHIFT;
+	if (!mm || mmap_write_lock_killable(mm)) {
+		kfree(p);
+		return NULL;
+	}
+	p->why = survey(p, start, len);
+	mmap_write_downgrade(mm);
+	if (!p->why) {
+		p->pages = kvmalloc_array(p->room, sizeof(*p->pages),
+					  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (p->pages) {
+			p->why = pin(p, start);
+		} else {
+			p->error = -ENOMEM;
+			p->why = NMS_PIN_FAILED;
+		}
+	}
+	mmap_read_unlock(mm);
+	return p;
+}
+
+/* Ends what nms_pin() began. Any context. */
+void nms_unpin(struct nms_pinned *p)
+{
+	if (!preemptible() || rcu_preempt_depth()) {
+		atomic_inc(&waiting);
+		queue_work(queue, &p->work);
+		return;
+	}
+	unpin(p);
+	while (p->nr_files)
+		fput(p->files[--p->nr_files]);
+	release(p);
+}
+
+/*
+ * Packets that were read on another CPU than that which received them wait there, with their
+ * pages, until it receives something again. Without traffic that is never, and who truncates or
+ * evicts a DAX file would wait as long. So each CPU is made to look, by a poll of nothing.
+ */
+static struct net_device *nobody;
+static DEFINE_PER_CPU(struct napi_struct, looks);
+
+static int look(struct napi_struct *napi, int budget)
+{
+	napi_complete_done(napi, 0);
+	return 0;
+}
+
+static void kick(void *unused)
+{
+	napi_schedule(this_cpu_ptr(&looks));
+}
+
+/* Waits until all memory that has been let go of is unpinned, as far as that is ours. */
+void nms_pin_settle(void)
+{
+	/* Sockets let go of their port in RCU callbacks. */
+	rcu_barrier();
+	wait_var_event(&waiting, !atomic_read(&waiting));
+	on_each_cpu(kick, NULL, 1);
+	/* The polls run with bottom halves off, which counts as reading. */
+	synchronize_rcu();
+}
+
+struct page *nms_pinned_page(struct nms_pinned *p, unsigned long i)
+{
+	return p->pages[i];
+}
+
+/*
+ * Whether nobody but page tables, the page cache and the one pin refers to a pinned page. If so,
+ * what others did with it happened before.
+ *
+ * A page is mapped by reference first, then map count, and unmapped the other way round; it leaves
+ * the page cache by its mapping first, then the reference. So in this order a use is never missed,
+ * unless the process ends one mapping of the page and makes another just between the loads: it may
+ * spoil its own traffic so.
+ */
+bool nms_pin_idle(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	int mapped = folio_mapcount(folio), refs, cached;
+
+	smp_rmb();
+	refs = folio_ref_count(folio);
+	smp_rmb();
+	if (folio_is_zone_device(folio))
+		cached = folio->pgmap->type == MEMORY_DEVICE_GENERIC;
+	else if (folio_test_anon(folio))
+		cached = folio_test_swapcache(folio);
+	else
+		cached = !!READ_ONCE(folio->mapping);
+	if (folio_mapcount(folio) != mapped)
+		return false;
+	if (refs != GUP_PIN_COUNTING_BIAS + cached + mapped)
+		return false;
+	smp_acquire__after_ctrl_dep();
+	return true;
+}
+
+/* Writes back the cache lines of `len` bytes, and waits. */
+void nms_persist(void *addr, size_t len)
+{
+#ifdef CONFIG_ARCH_HAS_PMEM_API
+	arch_wb_cache_pmem(addr, len);
+#endif
+	wmb();
+}
+
+int nms_pin_init(void)
+{
+	int cpu;
+
+	nobody = alloc_netdev_dummy(0);
+	if (!nobody)
+		return -ENOMEM;
+	queue = alloc_workqueue("netmap_unpin", WQ_UNBOUND, 0);
+	if (!queue) {
+		free_netdev(nobody);
+		return -ENOMEM;
+	}
+	for_each_possible_cpu(cpu) {
+		netif_napi_add(nobody, per_cpu_ptr(&looks, cpu), look);
+		napi_enable(per_cpu_ptr(&looks, cpu));
+	}
+	return 0;
+}
+
+void nms_pin_exit(void)
+{
+	int cpu;
+
+	rcu_barrier();
+	destroy_workqueue(queue);
+	for_each_possible_cpu(cpu) {
+		napi_disable(per_cpu_ptr(&looks, cpu));
+		netif_napi_del(per_cpu_ptr(&looks, cpu));
+	}
+	free_netdev(nobody);
+}
