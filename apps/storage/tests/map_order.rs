@@ -338,6 +338,14 @@ fn what_was_acknowledged_survives_every_failure() {
 }
 
 #[test]
+fn short_lives_survive_every_failure_there_is() {
+    for seed in 20..23 {
+        let life = live(seed, 12, Fault::None);
+        explore(&life, 512, 16, &mut Rng(seed)).unwrap_or_else(|e| panic!("{seed}: {e}"));
+    }
+}
+
+#[test]
 fn every_flush_and_every_wait_is_needed() {
     for seed in [1, 2] {
         let good = live(seed, 30, Fault::None);
