@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -133,6 +134,7 @@ impl<'a> Files<'a> {
             file.set_len(0).map_err(what)?;
             rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
                 .map_err(|error| what(error.into()))?;
+            fill(&file, len).map_err(what)?;
         } else if wanted.is_some_and(|wanted| wanted != len) {
             return Err(fail(format_args!(
                 "{}: has {len} bytes, which is not what -L says (leave it out, or --format)",
@@ -393,6 +395,19 @@ fn shape_bytes(keys: bool, megabytes: u64) -> Result<u64, netmap_storage::Error>
     }
 }
 
+/// Write the zeros that a new file consists of. Blocks that are only reserved
+/// are slow on DAX: the first store to each page would wait for the journal.
+fn fill(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..n as usize], at)?;
+        at += n;
+    }
+    file.sync_all()
+}
+
 /// The file of thread `n`: in a directory `log.N` or `map`, or what was named.
 fn name(path: &Path, keys: bool, n: usize) -> PathBuf {
     match (path.is_dir(), keys, n) {
@@ -457,6 +472,8 @@ fn create_medium(options: &Storage, path: &Path, len: u64) -> io::Result<(Medium
     let fail = |error: netmap_storage::Error| fail(format_args!("{}: {error}", path.display()));
     if options.map {
         let mapped = Mapped::create(path, len, how(options)).map_err(fail)?;
+        let file = OpenOptions::new().write(true).open(path)?;
+        fill(&file, len)?;
         return Ok(finish_medium(options, mapped));
     }
     let (sync, delay, how) = written(options);

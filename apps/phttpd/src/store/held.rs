@@ -55,6 +55,7 @@ impl Kept {
     fn remove(&mut self, index: u32) -> Option<ExtraBuf> {
         match self.0.get_mut(index as usize)?.take()? {
             Buffer::Own(buffer) => Some(buffer),
+            // Slots name it by number, so nobody has another share.
             Buffer::Shared(shared) => shared.into_extra().ok(),
         }
     }

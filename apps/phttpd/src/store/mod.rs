@@ -77,6 +77,8 @@ pub struct Store {
     each: bool,
     /// Something was changed since the last commit.
     dirty: bool,
+    /// A commit within a batch failed, which ends the server.
+    failed: Option<io::Error>,
 }
 
 /// What has to be free before a batch, so that it finds room.
@@ -124,6 +126,7 @@ impl Store {
             each,
             // What recovery dropped is to be found.
             dirty: true,
+            failed: None,
         }
     }
 
@@ -249,6 +252,8 @@ impl Store {
         let Shelf { books, kept } = &mut *shelf;
         let held = self.held.as_ref().map(|held| (held, thread == self.own));
         match books {
+            // Another thread's client must not see what a crash may take back.
+            Books::Log(log) if thread != self.own && !log.is_durable(seq) => false,
             Books::Log(log) => log.get(seq).is_some_and(|found| {
                 let block = |segment| log.block(segment);
                 answer((found.len(), found.segments()), begin, block, held, kept);
@@ -282,6 +287,11 @@ impl Store {
                     return Ok(false);
                 }
                 self.dirty = true;
+                // It may be of this batch, and only what is durable can go.
+                if let Err(error) = log.commit() {
+                    self.failed = Some(error);
+                    return Err(Status::FULL);
+                }
                 log.truncate(seq + 1);
                 Ok(true)
             }
@@ -294,6 +304,9 @@ impl Store {
     pub fn commit(&mut self) -> io::Result<()> {
         if !std::mem::take(&mut self.dirty) {
             return Ok(());
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         let mut shelf = lock(&self.shelves[self.own]);
         let Shelf { books, kept } = &mut *shelf;
