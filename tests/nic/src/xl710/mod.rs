@@ -22,6 +22,8 @@ mod regs;
 mod reset;
 mod rx;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod vsi;
 
