@@ -24,16 +24,17 @@ help: ## this list
 	@echo
 	@echo "KERNEL=7.2   another kernel series than the newest supported one"
 	@echo "COUNT=1      make demo: count guest instructions per request too"
-	@echo "NIC=ixgbe    make vm: another NIC than e1000 (ixgbe, x540 and i40e are models of our own, docs/nic-models.md)"
+	@echo "NIC=ixgbe    make vm, demo, test-vm: another NIC than e1000 (ixgbe, x540 and i40e are models of our own, docs/nic-models.md)"
+	@echo "QUEUES=2     make demo, test-vm: queues of that NIC, with as many vCPUs and threads"
 
 .PHONY: demo
 demo: vm-modules fetch ## phttpd on plain sockets and on a stack port, measured in a virtual machine
-	@$(ENV) cargo build -p phttpd --release --offline --locked --quiet
+	@$(ENV) cargo build -p phttpd $(if $(NIC),-p nicmodel) --release --offline --locked --quiet
 	@count=; if [ -n "$(COUNT)" ]; then count="--count $$($(ENV) --net scripts/counter)"; fi; \
-	$(ENV) python3 tests/bench/demo.py $$count
+	$(ENV) python3 tests/bench/demo.py $$count $(if $(NIC),--nic $(NIC)) $(if $(QUEUES),--queues $(QUEUES))
 
 .PHONY: test
-test: test-host test-vm test-others ## everything: lint, host tests, tests on the newest kernel, some on the others
+test: test-host test-vm test-nics test-others ## everything: lint, host tests, tests on the newest kernel, some on the others
 
 .PHONY: lint
 lint: fetch ## formatting, clippy, shellcheck, checkpatch
@@ -46,6 +47,22 @@ test-host: lint ## unit and property tests, the ABI check
 .PHONY: test-vm
 test-vm: vm-modules env-apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
 	@$(PYTEST) $(or $(TESTS),tests)
+
+# What the driver of a NIC and the number of its queues can break.
+ON_EACH := tests/vm/test_queues.py tests/vm/test_phttpd.py -k 'queue or rings or 3_mib and stack'
+ON_ONE := tests/vm/test_nic.py -k 'leave or arrive or link_goes or unloads or hostile'
+ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
+	-k 'without_netmap or ipv6 or stopped or offloads or killed_under_load_and or flaps or interface or unloads_during or hostile or loss'
+
+.PHONY: test-nics
+test-nics: vm-modules env-apps ## drivers and queues, on the modelled NICs; NIC=ixgbe selects one
+	@for nic in $(or $(NIC),ixgbe i40e); do \
+		for queues in 1 2 4; do \
+			NIC=$$nic QUEUES=$$queues $(PYTEST) $(ON_EACH) || exit; \
+		done; \
+		NIC=$$nic QUEUES=1 $(PYTEST) $(ON_ONE) || exit; \
+		NIC=$$nic QUEUES=2 $(PYTEST) $(ON_TWO) || exit; \
+	done
 
 SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py -k 'archives or driver_unloads or stack and (get_and_post or 3_mib)'
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures of the tests in a virtual machine.
 
-A test module gets one machine, made with its VM_OPTIONS (keyword arguments of vm.VM) if it has them.
+A test module gets one machine, made with its VM_OPTIONS (keyword arguments of vm.VM) if it has them. The environment's
+NIC (see vm.VM) and QUEUES are for modules that name none themselves.
 After each test the kernel log must be clean and every buffer back where it was; a machine that failed
 there is replaced, so that one fault is not reported by the tests that follow.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class Holder:
 
     def __init__(self, name, options):
         self.name = name
-        self.options = options
+        self.options = {"nic": os.environ.get("NIC") or "e1000", "queues": int(os.environ.get("QUEUES") or 0), **options}
         self.machine = None
 
     def get(self):
@@ -31,9 +33,7 @@ class Holder:
             self.drop()
             self.machine = vmlib.VM(name=self.name, **self.options)
             self.machine.load()
-            for index in range(len(self.machine.nics)):
-                self.machine.nic_up(index)
-                self.machine.run(f"nic-setup {self.machine.nics[index].name}")
+            self.machine.nics_ready()
         return self.machine
 
     def drop(self):

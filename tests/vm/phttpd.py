@@ -14,6 +14,8 @@ NMLOAD = "/src/build/cargo/release/nmload"
 @contextlib.contextmanager
 def serving(vm, nics=("eth0",), options="-l 64 -c"):
     """A running server over a stack port on `nics`; on leaving it must end with status 0 on SIGTERM."""
+    if "-p" not in options.split():
+        options += f" -p {vm.queues or 1}"
     job = vm.spawn(f"exec phttpd -P {PORT} {options} " + " ".join(f"-i {nic}" for nic in nics))
     try:
         vm.run(f"for n in $(seq 100); do grep -q 'port {PORT}' /run/job{job.number}.log && exit; usleep 50000; done; exit 1")

@@ -10,9 +10,9 @@ import pytest
 
 import vm as vmlib
 from phttpd import registered
-from upheaval import PORT, Load, Memory, Monitor, Wrk, answer, reachable, serving, start, stop
+from upheaval import PORT, Load, Memory, Wrk, answer, reachable, serving, start, stop
 
-VM_OPTIONS = dict(nics=2, smp=2, qemu=Monitor.ARGUMENTS)
+VM_OPTIONS = dict(nics=2, smp=2)
 
 # Each is made while data flows, which must go on afterwards.
 CHANGES = [
@@ -75,13 +75,12 @@ def test_detached_and_attached_again_under_load(vm):
 
 
 def test_link_flaps_under_load(vm):
-    monitor = Monitor()
     with serving(vm), Load(vm.nics[0].guest) as load:
         reachable(vm)
         for pause in (0.3, 1, 2):
-            monitor.command("set_link net0 off")
+            vm.link(False)
             time.sleep(pause)
-            monitor.command("set_link net0 on")
+            vm.link(True)
             load.another_round()
 
 
@@ -111,15 +110,13 @@ def test_driver_unloads_during_use_and_comes_back(vm):
         reachable(vm)
         for _ in range(3):
             with Wrk(vm) as load:
-                vm.run("usleep 500000; rmmod e1000")
+                vm.run(f"usleep 500000; rmmod {vm.driver}")
                 assert registered(vm, load.connections) == load.connections
             assert load.requests > 100, vars(load)
             # The server is still there for the rest of the host, and takes the NIC when it is back.
             assert vm.run(f"curl -s -f -m 10 127.0.0.1:{PORT}/ | wc -c").out.strip() == "64"
-            vm.run("modprobe e1000")
-            for index in range(2):
-                vm.nic_up(index)
-                vm.run(f"nic-setup {vm.nics[index].name}")
+            vm.run(f"modprobe {vm.driver}")
+            vm.nics_ready()
             reachable(vm)
             assert answer(vm) == 64
             vm.run("nmattach pst:0 eth0 attach")

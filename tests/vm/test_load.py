@@ -24,6 +24,6 @@ def test_patched_driver_works_without_netmap(vm):
 
 def test_patched_driver_unloads_and_loads(vm):
     for _ in range(3):
-        vm.run("rmmod e1000 && modprobe e1000")
-    vm.nic_up()
+        vm.run(f"rmmod {vm.driver} && modprobe {vm.driver}")
+    vm.nics_ready()
     vm.run(f"ping -c 1 {vm.nics[0].host}")

@@ -10,9 +10,9 @@ import time
 import pytest
 
 import vm as vmlib
-from upheaval import Load, Monitor, reachable, serving
+from upheaval import Load, reachable, serving
 
-VM_OPTIONS = dict(nics=2, smp=2, qemu=Monitor.ARGUMENTS)
+VM_OPTIONS = dict(nics=2, smp=2)
 ETHER_TYPE = 0x88B5
 SOURCE = bytes((2, 0, 0, 0, 0, 9))
 WORD = (1 << 64) - 1
@@ -236,10 +236,9 @@ def test_changes_while_the_rings_are_in_use(vm, change):
 
 def test_link_goes_and_comes_while_the_rings_are_in_use(vm):
     job = receiving(vm, "netmap:eth0", "-n 300 --idle 15")
-    monitor = Monitor()
-    monitor.command("set_link net0 off")
+    vm.link(False)
     time.sleep(1)
-    monitor.command("set_link net0 on")
+    vm.link(True)
     carrier(vm)
     time.sleep(1)
     with Wire(vm.nics[0]) as wire:
@@ -251,14 +250,12 @@ def test_link_goes_and_comes_while_the_rings_are_in_use(vm):
 def test_driver_unloads_while_the_rings_are_in_use(vm):
     for port in ("netmap:eth0", "netmap:eth0*"):
         job = receiving(vm, port, "-n 1 --idle 30")
-        vm.run("rmmod e1000")
+        vm.run(f"rmmod {vm.driver}")
         # The rings have gone; who waited for them is told.
         assert job.wait(10) != 0
         assert "the port has failed" in job.output(), job.output()
-        vm.run("modprobe e1000")
-        for index in range(2):
-            vm.nic_up(index)
-            vm.run(f"nic-setup {vm.nics[index].name}")
+        vm.run(f"modprobe {vm.driver}")
+        vm.nics_ready()
     usable(vm)
 
 

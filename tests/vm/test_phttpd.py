@@ -19,7 +19,7 @@ MODES = {"epoll": "", "stack": "-i eth0"}
 @contextlib.contextmanager
 def serving(vm, mode, options="-l 64 -c"):
     """A running server; on leaving it must end with status 0 on SIGTERM."""
-    job = vm.spawn(f"exec phttpd -P {PORT} {options} {MODES[mode]}")
+    job = vm.spawn(f"exec phttpd -P {PORT} -p {vm.queues or 1} {options} {MODES[mode]}")
     try:
         vm.run(f"n=0; until grep -q 'port {PORT}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 100 ]; done")
         # A NIC that enters netmap mode restarts its link.

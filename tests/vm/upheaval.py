@@ -4,7 +4,6 @@
 import contextlib
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,7 +17,8 @@ NMLOAD = vmlib.TOP / "build/cargo/release/nmload"
 
 def start(vm, options="-i eth0", port=PORT, inside=""):
     """A server of 64-byte answers; returns when it listens. `inside`: words before the command, such as ip netns exec NAME."""
-    job = vm.spawn(f"exec {inside} phttpd -P {port} -l 64 -c {options}")
+    threads = "" if "-p" in options.split() else f"-p {vm.queues or 1}"
+    job = vm.spawn(f"exec {inside} phttpd -P {port} -l 64 -c {threads} {options}")
     vm.run(f"n=0; until grep -q 'port {port}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); "
            f"[ $n -lt 200 ] || {{ cat /run/job{job.number}.log; exit 1; }}; done")
     return job
@@ -155,27 +155,3 @@ class Memory:
         assert grown < self.NOISE, f"free memory: {self.free}"
         grown = min(self.slab[-third:]) - min(self.slab[third:2 * third])
         assert grown < self.NOISE // 2, f"slab: {self.slab}"
-
-
-class Monitor:
-    """QEMU's monitor: VM_OPTIONS needs `qemu=Monitor.ARGUMENTS`."""
-
-    PATH = "/tmp/monitor.socket"
-    ARGUMENTS = ("-monitor", f"unix:{PATH},server=on,wait=off")
-
-    def command(self, line):
-        """Runs one command; what it prints is not looked at."""
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(10)
-            channel.connect(self.PATH)
-            self._prompt(channel)
-            channel.sendall(line.encode() + b"\n")
-            self._prompt(channel)
-
-    @staticmethod
-    def _prompt(channel):
-        seen = b""
-        while b"(qemu) " not in seen:
-            more = channel.recv(4096)
-            assert more, "the monitor is gone"
-            seen += more

@@ -131,7 +131,7 @@ class VM:
     """A running virtual machine.
 
     nics: number of NICs; nic: QEMU's model, or one of nicmodel.CARDS ("ixgbe", "x540", "i40e");
-    smp, mem (MiB); append: more kernel arguments;
+    smp, mem (MiB); queues: of each NIC, 0 for what the driver makes of it; append: more kernel arguments;
     modules: more stock modules to carry; programs: more programs; files: {guest path: host path};
     mitigations: False for figures that are to be compared with published ones;
     pin: vCPU on one core, all other threads on the other; shell: a shell on this terminal besides;
@@ -143,7 +143,7 @@ class VM:
     _number = itertools.count()
     _subnets = set()
 
-    def __init__(self, name="vm", nics=1, nic="e1000", smp=1, mem=1024, append="", modules=(), programs=(), files=None,
+    def __init__(self, name="vm", nics=1, nic="e1000", smp=1, queues=0, mem=1024, append="", modules=(), programs=(), files=None,
                  mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False, stock=(),
                  emulator="qemu-system-x86_64", qemu=(), pmem=0):
         self.dir = TOP / "build/vm" / f"{name}-{next(VM._number)}"
@@ -160,6 +160,9 @@ class VM:
         self.nics = []
         self.subnets = []
         self.driver = nicmodel.driver_of(nic)
+        self.queues = queues
+        # Drivers do not make more queues than there are CPUs.
+        smp = max(smp, queues)
         self.process = self.channel = None
         if pmem:
             modules = [*modules, *PMEM_MODULES]
@@ -204,6 +207,8 @@ class VM:
                     "-serial", "mon:stdio" if shell else f"file:{self.dir}/console.log",
                     "-device", "virtio-serial-pci", "-chardev", f"socket,id=command,path={path},server=on,wait=off",
                     "-device", "virtserialport,chardev=command,name=command"]
+        if not shell:
+            command += ["-monitor", f"unix:/tmp/{self.dir.name}.monitor,server=on,wait=off"]
         for index in range(nics):
             made = self._tap(index)
             if nic in nicmodel.CARDS:
@@ -341,6 +346,36 @@ class VM:
         self.run(f"ip addr replace {nic.guest}/24 dev {nic.name}; ip link set {nic.name} up {options}; "
                  f"ip -6 addr replace {nic.guest6}/64 dev {nic.name} nodad; "
                  f"n=0; until grep -q 1 /sys/class/net/{nic.name}/carrier; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+
+    def link(self, up, index=0):
+        """Plugs a NIC's cable in, or pulls it out."""
+        model = self.nics[index].model
+        if model:
+            model.command("link up" if up else "link down")
+        else:
+            self.monitor(f"set_link net{index} {'on' if up else 'off'}")
+
+    def monitor(self, line):
+        """Has QEMU's monitor run a command; what it prints is not looked at."""
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(10)
+            channel.connect(f"/tmp/{self.dir.name}.monitor")
+            for text in (b"", line.encode() + b"\n"):
+                channel.sendall(text)
+                seen = b""
+                while b"(qemu) " not in seen:
+                    more = channel.recv(4096)
+                    if not more:
+                        raise VMError("the monitor is gone")
+                    seen += more
+
+    def nics_ready(self):
+        """Brings all NICs up, with the queues wanted, and sets them up as users do."""
+        for index, nic in enumerate(self.nics):
+            if self.queues:
+                self.run(f"ethtool -L {nic.name} combined {self.queues}", check=False)
+            self.nic_up(index)
+            self.run(f"nic-setup {nic.name}")
 
     def load(self):
         """Loads netmap.ko and the NICs' driver (the patched one, if there is one in build/)."""
