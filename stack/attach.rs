@@ -261,7 +261,7 @@ impl Upper for Nics {
         }
         let budget = u32::try_from(budget).unwrap_or(0);
         // At most `budget`, which is an i32.
-        input::reap(nic, queue, budget, ring) as i32
+        input::reap(nic, queue, budget, ring, None) as i32
     }
 
     fn xmit(&self, nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {

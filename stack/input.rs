@@ -11,6 +11,7 @@ use super::ring::Ring;
 use super::socket::Socket;
 use crate::adapter::nic::Nic;
 use crate::adapter::queue::{RxDone, RxQueue};
+use crate::mem::BufCache;
 use crate::nmcore::demux;
 use crate::sys::bh::BhGuard;
 use crate::sys::skb::{RxHead, Skb, SkbBatch, HEADER_ROOM};
@@ -35,8 +36,14 @@ struct Source<'a> {
 }
 
 /// Processes up to `budget` frames of queue `q`, which `ring` serves; returns how many there were.
-/// Sockets of the ring's port get their data in place.
-pub(super) fn reap(nic: &Nic, q: u32, budget: u32, ring: &Ring) -> u32 {
+/// Sockets of the ring's port get their data in place. `spare`: the ring's own free buffers.
+pub(super) fn reap(
+    nic: &Nic,
+    q: u32,
+    budget: u32,
+    ring: &Ring,
+    spare: Option<&mut BufCache>,
+) -> u32 {
     let bh = BhGuard::new();
     let Some(queue) = nic.rx(q) else {
         return 0;
@@ -53,6 +60,9 @@ pub(super) fn reap(nic: &Nic, q: u32, budget: u32, ring: &Ring) -> u32 {
     let mut n = 0;
     {
         let mut rx = queue.lock();
+        if let Some(spare) = spare {
+            rx.cache.feed_from(spare);
+        }
         while n < budget {
             let Some(done) = rx.peek() else {
                 break;

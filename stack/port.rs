@@ -144,7 +144,8 @@ impl Backend for StackPort {
         {
             let _bh = BhGuard::new();
             for queue in ring.queues.lock().iter() {
-                input::reap(&queue.nic, queue.index, input::BUDGET, ring);
+                let spare = Some(&mut st.cache);
+                input::reap(&queue.nic, queue.index, input::BUDGET, ring, spare);
             }
         }
         receive::drain(ring, port, kring, st);

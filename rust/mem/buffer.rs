@@ -403,6 +403,30 @@ impl BufCache {
         }
     }
 
+    /// Takes free buffers of a cache of the same pool that has more of them. A ring gets the buffers
+    /// that its queue gives away: so they need not go round through the pool, whose lock others
+    /// want, too.
+    #[inline]
+    pub(crate) fn feed_from(&mut self, other: &mut BufCache) {
+        if self.free.len() < self.batch / 2 && other.free.len() > other.batch {
+            self.feed(other);
+        }
+    }
+
+    #[cold]
+    fn feed(&mut self, other: &mut BufCache) {
+        if !core::ptr::eq(&*self.pool, &*other.pool) {
+            return;
+        }
+        while self.free.len() < self.batch && other.free.len() > other.batch / 2 {
+            let Some(idx) = other.free.pop() else {
+                return;
+            };
+            // Its capacity is twice the batch.
+            let _ = self.free.push_within_capacity(idx);
+        }
+    }
+
     /// Keeps a free buffer, and makes room for the next one.
     #[inline]
     fn keep(&mut self, idx: u32) {
