@@ -97,6 +97,10 @@ fn run(options: &Options) -> io::Result<()> {
         tcp_port = listen::port(listener.as_fd())?;
         listeners.push(listener);
     }
+    if let ([first, _, ..], false) = (listeners.as_slice(), options.nics.is_empty()) {
+        // The thread that polls a NIC queue accepts the connections that come in there.
+        netmap::steer(first, options.threads).map_err(during("steering connections"))?;
+    }
     let files = store::Files::open(&options.storage, options.threads)?;
     let mut ports = stack::open(options, files.as_ref())?;
     let stores = match files {
