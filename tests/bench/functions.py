@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
 import vm as vmlib  # noqa: E402
-from server import SERVERS, Server  # noqa: E402
+from server import SERVERS, WORKLOADS, Server  # noqa: E402
 
 QEMU = vmlib.CACHE / "qemu-for-counting/usr/bin/qemu-system-x86_64"
 
@@ -35,11 +35,14 @@ def main():
     """Measures one turn and prints the largest functions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", default="stack", choices=SERVERS)
+    parser.add_argument("--workload", default="rpc", choices=WORKLOADS)
+    parser.add_argument("--options", default="", help="more options for phttpd")
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=60, help="functions to print")
     options = parser.parse_args()
-    server = Server(options.server, counting=str(QEMU), blocks=True)
+    server = Server(options.server, counting=str(QEMU), blocks=True, workload=options.workload,
+                    stores=options.workload != "rpc", more=options.options)
     server.turn(options.connections, 1)
     addresses, names = symbols(server.vm)
     before = server.blocks()
@@ -53,7 +56,7 @@ def main():
         name = names[max(0, bisect.bisect_right(addresses, address) - 1)] if address >> 63 else "[user]"
         functions[name] += executed
     total = functions.total()
-    print(f"{options.server}, {options.connections} connections: {total / turn.requests:,.0f} instructions per request")
+    print(f"{options.workload}, {options.server}, {options.connections} connections: {total / turn.requests:,.0f} instructions per request")
     for name, executed in functions.most_common(options.lines):
         print(f"{executed / turn.requests:9.1f} {100 * executed / total:5.1f}% {name}")
 

@@ -13,11 +13,30 @@ import vm as vmlib
 PORT = 60000
 REPORT = os.path.join(os.path.dirname(__file__), "report.lua")
 
-# How each server is run in the guest. The same program with the same options, but for where its bytes come from.
-SERVERS = {
-    "epoll": f"phttpd -P {PORT} -l 64 -c",
-    "stack": f"phttpd -P {PORT} -l 64 -c -i eth0",
+# MiB of emulated persistent memory of a machine whose server stores.
+PMEM = 512
+# MB of a store: the log in the file, or with zero copy the packet buffers.
+STORE = 200
+
+# How each server is run in the guest. The same program with the same options, but for where its bytes come from ...
+SERVERS = {"epoll": "", "stack-copy": "-i eth0", "stack": "-i eth0"}
+# ... and, where bodies are stored, where it keeps them.
+STORES = {"epoll": "", "stack-copy": "", "stack": "-x"}
+# Options for each workload, and what wrk does.
+WORKLOADS = {
+    "rpc": (None, ""),
+    "wal": ("", "post"),
+    "wal+10us": ("-e 10000", "post"),
 }
+
+
+def command(kind, workload):
+    """The server's command line."""
+    line = f"phttpd -P {PORT} -l 64 -c {SERVERS[kind]}"
+    stored, _ = WORKLOADS[workload]
+    if stored is not None:
+        line += f" -d /mnt/pm -L {STORE} -m {STORES[kind]} --recycle --format {stored}"
+    return line
 
 
 class Turn(NamedTuple):
@@ -38,22 +57,38 @@ class Server:
     The epoll server runs on the stock driver of the kernel package, the stack port on the patched one.
     """
 
-    def __init__(self, kind, counting=None, blocks=False, nic="e1000", smp=1):
+    def __init__(self, kind, counting=None, blocks=False, nic="e1000", smp=1, workload="rpc", stores=False, more=""):
         self.kind = kind
+        self.workload = self.job = None
+        self.more = more
         self.counter = f"/tmp/{kind}.counter" if counting else None
         options = {}
         if counting:
             plugin = f"{vmlib.TOP}/build/counter.so,socket={self.counter}" + (",blocks=on" if blocks else "")
             options = {"emulator": counting, "accel": "tcg", "qemu": ["-plugin", plugin], "append": "nokaslr"}
+        if stores:
+            options["pmem"] = PMEM
         driver = vmlib.nicmodel.driver_of(nic)
         self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=[driver] if kind == "epoll" else [],
                            nic=nic, smp=smp, **options)
         nic = self.vm.nics[0]
-        if kind == "stack":
+        if kind != "epoll":
             self.vm.run("modprobe netmap")
         self.vm.run(f"modprobe {driver} && nic-setup {nic.name} {nic.guest}/24")
-        self.job = self.vm.spawn("exec " + SERVERS[kind])
+        if stores:
+            self.vm.run("pmem-mount mkfs")
         self.url = f"http://{nic.guest}:{PORT}/"
+        self.serve(workload)
+
+    def serve(self, workload):
+        """Runs the server for another workload."""
+        if self.job is not None:
+            self.resume()
+            self.job.kill()
+            if self.job.wait():
+                raise vmlib.VMError(f"{self.kind}: ended badly; its output:\n{self.job.output()}")
+        self.workload = workload
+        self.job = self.vm.spawn(f"exec {command(self.kind, workload)} {self.more}")
         self._wait()
 
     def _wait(self):
@@ -95,7 +130,8 @@ class Server:
         # The client has its own core where there are two; the machine's vCPU has the first.
         pin = f"taskset -c {cores[-1]} " if len(cores) > 1 else ""
         before, counted = self.vm.cpu_time(), self.instructions()
-        out = vmlib.host(f"{pin}wrk -t1 -c{connections} -d{seconds} --latency -s {REPORT} {self.url}",
+        how = WORKLOADS[self.workload][1]
+        out = vmlib.host(f"{pin}wrk -t1 -c{connections} -d{seconds} --latency -s {REPORT} {self.url} -- {how}",
                          timeout=seconds + 60).out
         after, counted_after = self.vm.cpu_time(), self.instructions()
         found = re.search(r"^RESULT (.*)$", out, re.MULTILINE)
