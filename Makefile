@@ -64,6 +64,11 @@ test-nics: vm-modules env-apps ## drivers and queues, on the modelled NICs; NIC=
 		NIC=$$nic QUEUES=2 $(PYTEST) $(ON_TWO) || exit; \
 	done
 
+.PHONY: test-crash
+test-crash: vm-modules env-apps ## stores of 100,000 objects, 100 crashes under load; CRASH_SEED=n for other ones
+	@$(ENV) env STORE_OBJECTS=$(or $(STORE_OBJECTS),100000) CRASH_POINTS=$(or $(CRASH_POINTS),100) CRASH_SEED=$(or $(CRASH_SEED),1) \
+		python3 -m pytest -p no:cacheprovider tests/vm/test_store.py tests/vm/test_crash.py -k "restart or crash"
+
 SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py -k 'archives or driver_unloads or stack and (get_and_post or 3_mib)'
 
 .PHONY: test-others

@@ -397,7 +397,7 @@ fn shape_bytes(keys: bool, megabytes: u64) -> Result<u64, netmap_storage::Error>
 
 /// Write the zeros that a new file consists of. Blocks that are only reserved
 /// are slow on DAX: the first store to each page would wait for the journal.
-fn fill(file: &File, len: u64) -> io::Result<()> {
+pub fn fill(file: &File, len: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
     let mut at = 0;
     while at < len {

@@ -9,8 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use netmap_storage::{Error, Mapped, Memory};
+use netmap_storage::{Error, Mapped, Memory, LINE};
 use rustix::fs::FlockOperation;
+
+use super::files::fill;
 
 /// What a log or a map lies on.
 pub enum Medium {
@@ -39,6 +41,7 @@ impl Written {
         file.set_len(len)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
             .map_err(io::Error::from)?;
+        fill(&file, len)?;
         let size = usize::try_from(len).map_err(|_| Error::Shape)?;
         let bytes = vec![0; size];
         Ok(Written::new(file, bytes, sync, delay))
@@ -129,7 +132,10 @@ impl Memory for Medium {
     fn flush(&mut self, at: usize, len: usize) {
         match self {
             Medium::Mapped(it) => it.flush(at, len),
-            Medium::Written(it) => it.changed.push(at..at + len),
+            // As much as a processor would: whole lines.
+            Medium::Written(it) => it
+                .changed
+                .push(at / LINE * LINE..(at + len).next_multiple_of(LINE).min(it.bytes.len())),
         }
     }
 
