@@ -65,7 +65,7 @@ impl Format {
             let word = bytes[at..].first_chunk().copied().unwrap_or_default();
             u32::from_le_bytes(word)
         };
-        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        let long = |at: usize| u64::from(word(at)) | (u64::from(word(at + 4)) << 32);
         let known = bytes.starts_with(b"NMPASTE1") && (word(8), word(12)) == (1, 64);
         if !known || crc32c(&bytes[..60]) != word(60) {
             return None;

@@ -77,7 +77,7 @@ impl Header {
     }
 
     /// As it lies in memory.
-    pub fn to_bytes(&self) -> [u8; SIZE] {
+    pub fn to_bytes(self) -> [u8; SIZE] {
         let PoolParams { ifs, rings, bufs } = self.params;
         let mut out = [0; SIZE];
         let mut at = 0usize;

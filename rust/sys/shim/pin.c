@@ -238,8 +238,10 @@ bool nms_pin_idle(struct page *page)
 	struct folio *folio = page_folio(page);
 	int mapped = folio_mapcount(folio), refs, cached;
 
+	/* In the order above: map count, references, what explains them, map count. */
 	smp_rmb();
 	refs = folio_ref_count(folio);
+	/* The same. */
 	smp_rmb();
 	if (folio_is_zone_device(folio))
 		cached = folio->pgmap->type == MEMORY_DEVICE_GENERIC;
@@ -261,6 +263,7 @@ void nms_persist(void *addr, size_t len)
 #ifdef CONFIG_ARCH_HAS_PMEM_API
 	arch_wb_cache_pmem(addr, len);
 #endif
+	/* Persistent before anything that follows. */
 	wmb();
 }
 

@@ -55,15 +55,25 @@ impl Map {
         }
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let to = std::ptr::null_mut();
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let plain = unsafe { mmap(to, len, prot, MapFlags::SHARED, fd, 0)? };
+        let plain = Map::small_pages(plain, len)?;
         let synced = MapFlags::SHARED_VALIDATE | MapFlags::SYNC;
-        // SAFETY: new mappings at addresses of the kernel's choice.
-        let (base, sync) = unsafe {
-            match mmap(to, len, prot, synced, fd, 0) {
-                Ok(base) => (base, true),
-                Err(_) => (mmap(to, len, prot, MapFlags::SHARED, fd, 0)?, false),
-            }
+        // SAFETY: as above.
+        let Ok(base) = (unsafe { mmap(to, len, prot, synced, fd, 0) }) else {
+            return Ok((plain, false));
         };
-        Ok((Map::small_pages(base, len)?, sync))
+        let map = Map::small_pages(base, len)?;
+        // The first write to each page of a file without blocks changes its
+        // metadata: one fsync for all is faster than one per page. What fails
+        // here fails again when the page is used, and is told then.
+        // SAFETY: our own mapping, and populating it changes no contents.
+        let _ = unsafe {
+            let at = plain.base.as_ptr().cast();
+            madvise(at, len, Advice::LinuxPopulateWrite)
+        };
+        let _ = rustix::fs::fsync(fd);
+        Ok((map, true))
     }
 
     /// Map `len` bytes of fresh memory. EINVAL: not whole pages.
