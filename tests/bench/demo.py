@@ -20,7 +20,9 @@ from server import WORKLOADS, Server  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--servers", default="epoll,stack-copy,stack")
-parser.add_argument("--workloads", default="rpc,wal,wal+10us")
+parser.add_argument("--workloads", help="default: rpc,wal,wal+10us; with another NIC than e1000 rpc")
+parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
+parser.add_argument("--queues", type=int, default=1, help="of the NIC; as many threads and vCPUs")
 parser.add_argument("--connections", default="1,10,50,100")
 parser.add_argument("--stored-connections", default="1,50,100", help="for the WAL")
 parser.add_argument("--pairs", type=int, default=5, help="turns of each server and number of connections")
@@ -30,7 +32,8 @@ parser.add_argument("--count", metavar="QEMU", help="count instructions too, wit
 parser.add_argument("--only-count", action="store_true", help="nothing else")
 options = parser.parse_args()
 
-CHOSEN = options.workloads.split(",")
+CHOSEN = (options.workloads or ("rpc,wal,wal+10us" if options.nic == "e1000" else "rpc")).split(",")
+PLACE = f"{options.nic}, " + ("one vCPU" if options.queues == 1 else f"{options.queues} queues and vCPUs")
 STORED = [workload for workload in CHOSEN if workload != "rpc"]
 START = time.monotonic()
 TITLES = {"rpc": "RPC: GET of 44 bytes", "wal": "WAL: POST of 1024 bytes, stored", "wal+10us": "WAL, 10 us more per flush"}
@@ -56,7 +59,8 @@ def say(text):
 def boot(kind, counting):
     """One machine with its server paused."""
     first = next(workload for workload in CHOSEN if kind in servers_of(workload))
-    server = Server(kind, counting, workload=first, stores=bool(STORED))
+    threads = f"-p {options.queues} -a 0" if options.queues > 1 else ""
+    server = Server(kind, counting, workload=first, stores=bool(STORED), nic=options.nic, smp=options.queues, more=threads)
     server.pause()
     return server
 
@@ -90,7 +94,8 @@ def measured(servers, connections, seconds, kinds):
 def row(workload, kind, connections, pair, turn):
     """An object of build/demo.json."""
     return {
-        "workload": workload, "server": kind, "nic": "e1000", "connections": connections, "pair": pair,
+        "workload": workload, "server": kind, "nic": options.nic, "queues": options.queues,
+        "connections": connections, "pair": pair,
         "rps": round(turn.rps, 1), "latency_mean_us": round(turn.latency_mean_us, 1),
         "latency_p99_us": round(turn.latency_p99_us, 1),
         "cpu_us_per_request": round(turn.cpu_us_per_request, 2), "instructions_per_request": None,
@@ -102,7 +107,7 @@ def rows():
     made = []
     servers = start()
     release = next(iter(servers.values())).vm.release
-    say(f"Linux {release}, {'KVM' if vmlib.accelerator() == 'kvm' else 'emulated CPU (no KVM here)'}, one vCPU, e1000; "
+    say(f"Linux {release}, {'KVM' if vmlib.accelerator() == 'kvm' else 'emulated CPU (no KVM here)'}, {PLACE}; "
         f"{options.pairs} turns of each server")
     for workload in CHOSEN:
         serve(servers, workload)
@@ -209,7 +214,7 @@ def draw(made, base):
             axis.set_title(title)
         line[0].set_ylabel(TITLES[workload])
         line[0].legend()
-    figure.suptitle("phttpd, 64-byte answers, e1000, one vCPU: plain sockets (epoll) and stack port")
+    figure.suptitle(f"phttpd, 64-byte answers, {PLACE}: plain sockets (epoll) and stack port")
     figure.savefig(f"{base}.svg")
     figure.savefig(f"{base}.png", dpi=100)
 
