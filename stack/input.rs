@@ -10,7 +10,7 @@
 use super::ring::Ring;
 use super::socket::Socket;
 use crate::adapter::nic::Nic;
-use crate::adapter::queue::{RxDone, RxQueue};
+use crate::adapter::queue::{LongFrame, RxDone, RxQueue};
 use crate::mem::BufCache;
 use crate::nmcore::demux;
 use crate::sys::bh::BhGuard;
@@ -67,14 +67,18 @@ pub(super) fn reap(
             let Some(done) = rx.peek() else {
                 break;
             };
-            n += 1;
-            // Frames of more than one buffer come only if the MTU does not fit one.
-            let skb = if done.bad || done.chained {
+            let skb = if !done.eop && !done.inside {
+                let Some(frame) = rx.long_frame() else {
+                    break;
+                };
+                source.gathered(&mut rx, &frame)
+            } else if done.bad || done.inside {
                 rx.recycle();
                 None
             } else {
                 source.packet(&mut rx, &done)
             };
+            n += 1;
             if let Some((skb, registered)) = skb {
                 batch.push(skb, registered);
             }
@@ -165,6 +169,38 @@ impl Source<'_> {
         });
         rx.recycle();
         Some((self.finish(skb?.headers(len), done), false))
+    }
+
+    /// A packet with a copy of a frame that lies in several buffers. Only an MTU above the buffers'
+    /// size brings these.
+    #[cold]
+    fn gathered(&self, rx: &mut RxQueue, frame: &LongFrame) -> Option<(Skb, bool)> {
+        let len = frame.len as usize;
+        let mut skb = if frame.bad || len < ETHER {
+            None
+        } else {
+            Skb::for_rx(len, &self.bh)
+        };
+        let mut at = 0;
+        for _ in 0..frame.bufs {
+            // Should the device change its mind about lengths, nothing is made of the parts.
+            let part = rx.peek()?;
+            let end = at + usize::from(part.len);
+            let area = skb.as_mut().and_then(|skb| skb.area().get_mut(at..end));
+            if !area.is_some_and(|area| self.nic.pool().copy_out(part.buf, 0, area)) {
+                skb = None;
+            }
+            at = end;
+            rx.recycle();
+        }
+        if at != len {
+            return None;
+        }
+        let head = skb?.headers(len);
+        Some((
+            head.finish(self.nic.dev(), self.queue, frame.csum_ok),
+            false,
+        ))
     }
 
     #[inline]

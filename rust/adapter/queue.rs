@@ -11,7 +11,7 @@
 mod rx;
 mod tx;
 
-pub(crate) use rx::{RxDone, RxQueue};
+pub(crate) use rx::{LongFrame, RxDone, RxQueue};
 pub(crate) use tx::TxQueue;
 pub(super) use tx::TxSpace;
 

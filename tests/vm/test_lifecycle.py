@@ -5,6 +5,7 @@ rest of the host meanwhile."""
 import contextlib
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,6 +104,34 @@ def test_settings_change_under_load(vm):
                 load.another_round()
         finally:
             vm.run("nic-setup eth0")
+
+
+@pytest.mark.parametrize("mtu", [4000, 9000])
+def test_jumbo_frames_reach_their_sockets(vm, mtu):
+    nic = vm.nics[0]
+    vmlib.host(f"ip link set {nic.tap} mtu {mtu}")
+    try:
+        with serving(vm):
+            reachable(vm)
+            vm.run(f"ip link set eth0 mtu {mtu}")
+            reachable(vm)
+            with Load(nic.guest) as load, ThreadPoolExecutor() as pool:
+                # Frames above the buffers' 2048 bytes really come and go.
+                long = [pool.submit(vmlib.host, f"timeout 60 tcpdump -Z root -i {nic.tap} -c 50 tcp and greater 2100 and {way} host {nic.guest}")
+                        for way in ("src", "dst")]
+                load.another_round()
+                for seen in long:
+                    seen.result()
+            # Those for others, too.
+            vmlib.host(f"ping -c 3 -i 0.2 -W 2 -M do -s {mtu - 28} {nic.guest}")
+            # Frames of several buffers are gone with the MTU.
+            vmlib.host(f"ip link set {nic.tap} mtu 1500")
+            vm.run("ip link set eth0 mtu 1500")
+            with Load(nic.guest) as load:
+                load.another_round()
+    finally:
+        vmlib.host(f"ip link set {nic.tap} mtu 1500")
+        vm.run("ip link set eth0 mtu 1500")
 
 
 def test_driver_unloads_during_use_and_comes_back(vm):

@@ -21,13 +21,29 @@ pub(crate) struct RxDone {
     pub(crate) len: u16,
     /// The last buffer of its frame.
     pub(crate) eop: bool,
-    /// The frame has other buffers, too.
-    pub(crate) chained: bool,
+    /// The frame began in a buffer before this one.
+    pub(crate) inside: bool,
     /// The NIC verified the TCP or UDP checksum.
     pub(crate) csum_ok: bool,
     /// The frame is damaged.
     pub(crate) bad: bool,
 }
+
+/// A frame in several buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongFrame {
+    /// How many.
+    pub(crate) bufs: u32,
+    /// Bytes in all of them.
+    pub(crate) len: u32,
+    /// The NIC verified the TCP or UDP checksum.
+    pub(crate) csum_ok: bool,
+    /// The frame is damaged, or longer than any can be.
+    pub(crate) bad: bool,
+}
+
+/// Buffers of a frame beyond which something is wrong with the NIC: 16 KiB in 256-byte buffers.
+const LONGEST: u32 = 64;
 
 /// A receive queue.
 ///
@@ -135,10 +151,38 @@ impl RxQueue {
             buf,
             len: got.len,
             eop: got.eop,
-            chained: self.inside || !got.eop,
+            inside: self.inside,
             csum_ok: got.csum_ok,
             bad: got.bad,
         })
+    }
+
+    /// The frame that begins with the oldest buffer. `None`: its end has not come yet.
+    pub(crate) fn long_frame(&self) -> Option<LongFrame> {
+        let run = self.run.as_ref()?;
+        let mut frame = LongFrame {
+            bufs: 0,
+            len: 0,
+            csum_ok: false,
+            bad: false,
+        };
+        let mut i = self.done;
+        while i != self.next {
+            let got = run.hw.reap(i)?;
+            frame.bufs += 1;
+            frame.len += u32::from(got.len);
+            frame.bad |= got.bad;
+            if got.eop {
+                frame.csum_ok = got.csum_ok;
+                return Some(frame);
+            }
+            if frame.bufs == LONGEST {
+                frame.bad = true;
+                return Some(frame);
+            }
+            i = wrap_next(i, self.count);
+        }
+        None
     }
 
     /// Whether there is something for [`peek`](Self::peek).

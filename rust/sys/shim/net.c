@@ -74,8 +74,16 @@ struct sk_buff *nms_skb_alloc_rx(unsigned int size)
 	unsigned int room = SKB_DATA_ALIGN(size + NMS_RX_HEADROOM) +
 			    SKB_DATA_ALIGN(sizeof(struct skb_shared_info));
 	struct sk_buff *skb;
-	void *data = napi_alloc_frag(room);
+	void *data;
 
+	if (unlikely(room > PAGE_SIZE)) {
+		/* Pieces of that size are not to be had. */
+		skb = alloc_skb(size + NMS_RX_HEADROOM, GFP_ATOMIC);
+		if (likely(skb))
+			skb_reserve(skb, NMS_RX_HEADROOM);
+		return skb;
+	}
+	data = napi_alloc_frag(room);
 	if (unlikely(!data))
 		return NULL;
 	skb = napi_build_skb(data, room);
