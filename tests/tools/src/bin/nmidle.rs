@@ -31,6 +31,10 @@ struct Options {
     #[arg(short = 'i', long = "nic")]
     nics: Vec<String>,
 
+    /// Seconds of quiet before and after the polls, for who counts instructions
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
+
     /// Seconds after which it is a failure
     #[arg(short = 't', long, default_value_t = 300)]
     timeout: u64,
@@ -67,6 +71,7 @@ fn run(options: &Options) -> Outcome {
         port.rx(0).received().for_each(drop);
     }
     println!("start polls={} sockets={}", options.polls, options.sockets);
+    std::thread::sleep(Duration::from_secs(options.pause));
     let start = Instant::now();
     let mut slots = 0;
     for _ in 0..options.polls {
@@ -75,6 +80,7 @@ fn run(options: &Options) -> Outcome {
         }
     }
     let time = start.elapsed();
+    std::thread::sleep(Duration::from_secs(options.pause));
     println!(
         "idle: sockets={} polls={} ns_per_poll={} slots={slots} bytes_per_socket={}",
         options.sockets,
