@@ -9,12 +9,12 @@ import pytest
 import vm as vmlib
 from storing import MODES, NMSTORE, PORT, nmstore, nmstore_command, serving, start, stop, url
 
-VM_OPTIONS = {"pmem": 384, "mem": 768}
-
 # Objects that are stored over 50 connections; `make test-crash` takes 100,000.
 OBJECTS = int(os.environ.get("STORE_OBJECTS", "2000"))
 # MB of a store that has room for them.
-SIZE = max(24, OBJECTS * 3 // 1000)
+SIZE = max(24, OBJECTS * 5 // 1000)
+
+VM_OPTIONS = {"pmem": max(384, SIZE * 5 // 4), "mem": 768}
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,8 @@ pub struct Shelf {
     kept: Kept,
 }
 
-/// A log or a map.
+/// A log or a map; one per thread, so its size is of no importance.
+#[allow(clippy::large_enum_variant)]
 enum Books {
     /// Records in the order in which they came.
     Log(Log<Medium>),
