@@ -54,14 +54,14 @@ def main():
     """Measures and prints a line for each number of sockets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", default="0,10000", help="how many are registered, several with commas")
+    parser.add_argument("--count", default=str(QEMU), metavar="QEMU", help="the one that scripts/counter named")
     parser.add_argument("--polls", type=int, default=400_000)
     options = parser.parse_args()
     # A machine with a patched NIC that nobody uses yet.
     SERVERS["idle"] = SERVERS["epoll"]
-    server = Server("idle", counting=str(QEMU))
+    server = Server("idle", counting=options.count)
     server.job.kill()
     server.job.wait()
-    server.vm.run("modprobe netmap")
     for sockets in map(int, options.sockets.split(",")):
         (user, kernel), size = measured(server, sockets, options.polls)
         print(f"{sockets:6} idle sockets: {user + kernel:7.1f} instructions per empty poll() ({user:.1f} user, {kernel:.1f} kernel)"
