@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Crashes under load, at seeded points: of phttpd, and of the whole machine, whose memory is a file and so outlives it.
+
+Persistent memory that is a file knows no missing flushes: what is tested here is recovery. The order in which lines
+become persistent is tested by the model in apps/storage.
+"""
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import vm as vmlib
+from accounting import buffers
+from storing import MODES, nmstore, nmstore_command, start, stop
+
+# Crash points; `make test-crash` takes 100.
+POINTS = int(os.environ.get("CRASH_POINTS", "10"))
+SEED = int(os.environ.get("CRASH_SEED", "1"))
+# Stores that take turns.
+TURNS = ["zero-copy-log", "zero-copy-keys", "epoll-log", "stack-keys"]
+MEM, PMEM = 640, 320
+
+
+class Machine:
+    """A machine that can be killed and started again with the same memory."""
+
+    def __init__(self):
+        self.memory = Path(f"/dev/shm/crash-{os.getpid()}.ram")
+        self.vm = None
+
+    def boot(self):
+        """Starts it; the first time with an empty file system on its persistent memory."""
+        first = not self.memory.exists()
+        backend = f"memory-backend-file,id=ram,size={MEM + PMEM + 16}M,mem-path={self.memory},share=on"
+        self.vm = vmlib.VM(name="crash", mem=MEM, pmem=PMEM, qemu=["-object", backend, "-machine", "memory-backend=ram"])
+        self.vm.load()
+        self.vm.nic_up()
+        self.vm.run("nic-setup eth0")
+        self.vm.run("pmem-mount mkfs" if first else "pmem-mount")
+
+    def close(self):
+        """Ends it for good."""
+        if self.vm is not None:
+            self.vm.close()
+        self.memory.unlink(missing_ok=True)
+
+
+def load(vm, mode, journal, first):
+    """Puts that go on until the server dies."""
+    again = "" if MODES[mode][1] else "--again 20 --delete 10"
+    command = nmstore_command(vm, mode, journal, "put", timeout=60,
+                              options=f"-f {first} -n 50000 -m 3000 -c 20 -w 5 --until-death --full {again}")
+    return subprocess.Popen(command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_what_was_acknowledged_survives_every_crash(tmp_path):
+    dice = random.Random(SEED)
+    machine = Machine()
+    try:
+        machine.boot()
+        before = buffers(machine.vm)
+        for point in range(POINTS):
+            mode = TURNS[point % len(TURNS)]
+            journal = tmp_path / mode
+            job = started(machine.vm, mode, journal)
+            client = load(machine.vm, mode, journal, 100_000 * point)
+            time.sleep(dice.uniform(0.05, 1.2))
+            assert client.poll() is None, client.communicate()[0]
+            whole = point % 3 == 2
+            if whole:
+                machine.vm.kill()
+            else:
+                job.kill(9)
+            out, _ = client.communicate(timeout=60)
+            assert client.returncode == 0, out
+            print(f"point {point}: {mode}, {'machine' if whole else 'server'}: {out.strip()}")
+            if whole:
+                machine.boot()
+            else:
+                assert job.wait() == 137
+                machine.vm.check_log()
+        for mode in sorted(path.name for path in tmp_path.iterdir()):
+            stop(started(machine.vm, mode, tmp_path / mode))
+        machine.vm.check_log()
+        assert buffers(machine.vm) == before
+    finally:
+        machine.close()
+
+
+def started(vm, mode, journal):
+    """A server that has recovered everything that the journal tells of."""
+    if not journal.exists():
+        return start(vm, mode, "-L 40")
+    job = start(vm, mode)
+    print(nmstore(vm, mode, journal, "verify", options="-m 3000").strip())
+    return job
