@@ -330,6 +330,16 @@ impl KringState {
         );
     }
 
+    /// Makes the Held buffer `idx` of slot `i` the application's again. The slot is not written.
+    #[inline]
+    pub(crate) fn return_buf(&mut self, i: u32, idx: u32) {
+        if let Some(at) = self.bufs.get_mut(i as usize) {
+            if self.cache.deliver(idx, self.owner) {
+                *at = idx;
+            }
+        }
+    }
+
     /// Gives slot `i` to the application with buffer `idx` (Held, NicRx or Lent), which becomes
     /// its own. `slot` says the rest. A Held buffer in the ring's keeping is put if it is another.
     ///

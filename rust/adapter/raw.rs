@@ -318,6 +318,38 @@ impl TxLane {
         if !tx.active() {
             return Ok(false);
         }
+        let (mem, at) = (&self.ring.mem, st.cursor.hwcur());
+        let slot = mem.slot(at);
+        if slot.flags & NS_MOREFRAG != 0 {
+            return self.send_chain(nic, st, tx, head);
+        }
+        let len = u32::from(slot.len);
+        if len > st.cache.pool().buf_size() || !(ETHERNET..=nic.max_frame()).contains(&len) {
+            let _ = st.cursor.take(1);
+            return if len == 0 { Ok(true) } else { Err(EINVAL) };
+        }
+        if !tx.has_room(1) {
+            return Ok(false);
+        }
+        if !st.take_buf(mem, at, slot.buf_idx) {
+            return Err(EFAULT);
+        }
+        if !tx.push_slot(slot.buf_idx, 0, len, true) {
+            tx.cancel();
+            self.give_back(st, at);
+            return Ok(false);
+        }
+        Ok(st.cursor.take(1))
+    }
+
+    /// The same for a frame of several slots.
+    fn send_chain(
+        &self,
+        nic: &Nic,
+        st: &mut KringState,
+        tx: &mut TxQueue,
+        head: u32,
+    ) -> Result<bool> {
         let (mem, first) = (&self.ring.mem, st.cursor.hwcur());
         let mut slots = [Slot::ZERO; MAX_FRAGS];
         let (mut count, mut at, mut bytes, mut last) = (0, first, 0u32, false);
@@ -374,9 +406,15 @@ impl TxLane {
     }
 
     fn give_back(&self, st: &mut KringState, i: u32) {
-        if let Some(idx) = st.held(i) {
-            let slot = self.ring.mem.slot(i);
-            let flags = slot.flags & !(NS_REPORT | NS_BUF_CHANGED);
+        let Some(idx) = st.held(i) else {
+            return;
+        };
+        let slot = self.ring.mem.slot(i);
+        let flags = slot.flags & !(NS_REPORT | NS_BUF_CHANGED);
+        if flags == slot.flags && slot.buf_idx == idx {
+            // The slot can stay as it is.
+            st.return_buf(i, idx);
+        } else {
             st.give_slot(&self.ring.mem, i, idx, Slot { flags, ..slot });
         }
     }

@@ -136,7 +136,10 @@ impl Words {
     #[inline]
     fn deliver(&self, idx: u32, owner: u16) -> bool {
         self.change(idx, |word| match State::of(word)? {
-            from @ (State::NicRx | State::Held | State::Lent) => bufstate::give(word, from, owner),
+            // One arm each: the table is looked up when this is compiled.
+            State::NicRx => bufstate::give(word, State::NicRx, owner),
+            State::Held => bufstate::give(word, State::Held, owner),
+            State::Lent => bufstate::give(word, State::Lent, owner),
             _ => None,
         })
         .is_some()
