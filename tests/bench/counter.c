@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 /*
- * The part of QEMU's plugin interface, version 4, that is used here. Its header comes only with QEMU's source;
- * QEMU itself refuses a plugin whose version it does not support (any more).
+ * The part of QEMU's plugin interface that is used here, in version PLUGIN_API: 4 (QEMU 10.0) or 7 (QEMU 11.1). Its
+ * header comes only with QEMU's source; QEMU itself refuses a plugin whose version it does not support (any more).
  */
 struct qemu_plugin_tb;
 struct qemu_plugin_scoreboard;
@@ -33,10 +33,16 @@ typedef struct {
 
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 
-__attribute__((visibility("default"))) int qemu_plugin_version = 4;
+__attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_API;
 
+#if PLUGIN_API >= 7
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
+					   void (*translated)(struct qemu_plugin_tb *tb, void *userdata),
+					   void *userdata);
+#else
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
 					   void (*translated)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
+#endif
 void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, enum qemu_plugin_op op,
 						       qemu_plugin_u64 entry, uint64_t value);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -96,12 +102,11 @@ static qemu_plugin_u64 block_counter(uint64_t address, uint64_t instructions)
 	return (qemu_plugin_u64){ .score = block->score };
 }
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+static void count(struct qemu_plugin_tb *tb)
 {
 	uint64_t address = qemu_plugin_tb_vaddr(tb);
 	size_t instructions = qemu_plugin_tb_n_insns(tb);
 
-	(void)id;
 	/* Linux has itself in the upper half of the address space. */
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 							  address >> 63 ? kernel : user, instructions);
@@ -109,6 +114,20 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 								  block_counter(address, instructions), 1);
 }
+
+#if PLUGIN_API >= 7
+static void translated(struct qemu_plugin_tb *tb, void *userdata)
+{
+	(void)userdata;
+	count(tb);
+}
+#else
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+	(void)id;
+	count(tb);
+}
+#endif
 
 static void print_block(const void *node, VISIT visit, int depth)
 {
@@ -178,6 +197,10 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
 	if (pthread_create(&thread, NULL, serve, NULL))
 		return -1;
 	pthread_detach(thread);
+#if PLUGIN_API >= 7
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated, NULL);
+#else
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+#endif
 	return 0;
 }

@@ -4,11 +4,11 @@
 import json
 import os
 import re
-import socket
 import time
 from typing import NamedTuple
 
 import vm as vmlib
+from counted import Counter
 
 PORT = 60000
 REPORT = os.path.join(os.path.dirname(__file__), "report.lua")
@@ -61,11 +61,8 @@ class Server:
         self.kind = kind
         self.workload = self.job = None
         self.more = more
-        self.counter = f"/tmp/{kind}.counter" if counting else None
-        options = {}
-        if counting:
-            plugin = f"{vmlib.TOP}/build/counter.so,socket={self.counter}" + (",blocks=on" if blocks else "")
-            options = {"emulator": counting, "accel": "tcg", "qemu": ["-plugin", plugin], "append": "nokaslr"}
+        self.counter = Counter(counting, blocks) if counting else None
+        options = self.counter.options() if counting else {}
         if stores:
             options["pmem"] = PMEM
         driver = vmlib.nicmodel.driver_of(nic)
@@ -106,23 +103,9 @@ class Server:
         """Lets it go on."""
         self.vm.run(f"kill -CONT {self.job.pid}")
 
-    def _ask(self, what):
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.connect(self.counter)
-            channel.sendall(what)
-            return b"".join(iter(lambda: channel.recv(1 << 20), b""))
-
     def instructions(self):
         """(user, kernel) instructions of the guest until now."""
-        return tuple(int(number) for number in self._ask(b"t").split()) if self.counter else None
-
-    def blocks(self):
-        """{(address, instructions): executions} of the guest's code until now."""
-        table = {}
-        for line in self._ask(b"b").splitlines():
-            address, instructions, count = line.split()
-            table[int(address, 16), int(instructions)] = int(count)
-        return table
+        return self.counter.read() if self.counter else None
 
     def turn(self, connections, seconds):
         """One run of wrk: `connections` that each have one request under way, for `seconds`."""
