@@ -113,7 +113,11 @@ fn ports(name: &str, tx: bool) -> io::Result<Vec<Port>> {
     };
     let first = open(name)?;
     let info = *first.info();
-    let rings = if tx { info.nr_tx_rings } else { info.nr_rx_rings };
+    let rings = if tx {
+        info.nr_tx_rings
+    } else {
+        info.nr_rx_rings
+    };
     // Other than "all rings of the NIC": as it is.
     if rings <= 1 || info.nr_mode != netmap::abi::NR_REG_ALL_NIC {
         return Ok(vec![first]);

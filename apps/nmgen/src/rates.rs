@@ -16,7 +16,8 @@ pub struct Counters {
 impl Counters {
     /// Adds a batch. Only the one thread that owns the counters calls it.
     pub fn add(&self, frames: u64, bytes: u64) {
-        self.frames.store(self.frames.load(Relaxed) + frames, Relaxed);
+        self.frames
+            .store(self.frames.load(Relaxed) + frames, Relaxed);
         self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
     }
 

@@ -118,7 +118,11 @@ mod tests {
             for sent in 0..100 {
                 let (i, round) = (sent % slots, sent / slots);
                 let next = &mut next[(i % flows) as usize];
-                assert_eq!(number(slots, flows, i, round), *next, "{slots} {flows} {sent}");
+                assert_eq!(
+                    number(slots, flows, i, round),
+                    *next,
+                    "{slots} {flows} {sent}"
+                );
                 *next += 1;
             }
         }
