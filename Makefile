@@ -50,7 +50,7 @@ test-vm: vm-modules env-apps ## the tests on the stock kernel; TESTS="tests/vm/t
 
 # What the driver of a NIC and the number of its queues can break.
 ON_EACH := tests/vm/test_queues.py tests/vm/test_phttpd.py -k 'queue or rings or 3_mib and stack'
-ON_ONE := tests/vm/test_nic.py -k 'leave or arrive or link_goes or unloads or hostile'
+ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py -k 'stock or leave or arrive or link_goes or unloads or hostile'
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
 	-k 'without_netmap or ipv6 or stopped or offloads or killed_under_load_and or flaps or interface or unloads_during or hostile or loss'
 
