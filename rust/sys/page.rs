@@ -222,6 +222,14 @@ impl PageArray {
         }
     }
 
+    /// The process's memory that they are part of, if they are.
+    pub(super) fn pinned(&self) -> Option<&Pinned> {
+        match &self.source {
+            Source::Own => None,
+            Source::User { pinned, .. } => Some(pinned),
+        }
+    }
+
     /// Pages that are contiguous, see the invariants.
     pub(crate) fn chunk(&self) -> usize {
         self.chunk

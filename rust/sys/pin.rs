@@ -109,6 +109,15 @@ impl Pinned {
         }
     }
 
+    /// Maps the first `count` pages as one range of kernel addresses, until they are unpinned.
+    /// `None`: there are not so many, they are mapped already, or no memory.
+    pub(super) fn map(&self, count: usize) -> Option<NonNull<u8>> {
+        let count = u32::try_from(count).ok()?;
+        // SAFETY: the pages are pinned. Only who builds the one pool in them calls this.
+        let base = unsafe { bindings::nms_pin_map(self.0.as_ptr(), count) };
+        NonNull::new(base.cast())
+    }
+
     /// Whether they are pages of a file on persistent memory.
     pub(crate) fn is_dax(&self) -> bool {
         // SAFETY: by the invariant.

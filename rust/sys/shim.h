@@ -175,12 +175,14 @@ struct nms_pinned {
 	bool cached;			/* a file in the page cache */
 	unsigned int nr_files;
 	struct file *files[16];
+	void *map;			/* of the first pages, or NULL */
 	struct work_struct work;
 };
 
 struct nms_pinned *nms_pin(unsigned long start, unsigned long len);
 void nms_unpin(struct nms_pinned *p);
 void nms_pin_settle(void);
+void *nms_pin_map(struct nms_pinned *p, unsigned int count);
 struct page *nms_pinned_page(struct nms_pinned *p, unsigned long i);
 bool nms_pin_idle(struct page *page);
 void nms_persist(void *addr, size_t len);

@@ -41,12 +41,17 @@ impl SharedMem {
         Self::of(PageArray::new(count, 1, false)?)
     }
 
-    /// Maps `pages`.
+    /// Maps `pages`: of the kernel's own, or the first ones of a process's pinned memory.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn of(pages: PageArray) -> Result<Self> {
+        if let Some(pinned) = pages.pinned() {
+            let base = pinned.map(pages.len()).ok_or(ENOMEM)?;
+            // INVARIANT: mapped until it is unpinned, and `pages` keeps it pinned.
+            return Ok(Self { base, pages });
+        }
         let mut raw: KVVec<*mut bindings::page> = KVVec::with_capacity(pages.len(), GFP_KERNEL)?;
         for i in 0..pages.len() {
             raw.push(pages.get(i).ok_or(EINVAL)?.as_ptr(), GFP_KERNEL)?;
@@ -119,7 +124,11 @@ impl SharedMem {
 
 impl Drop for SharedMem {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nothing refers to the addresses any more.
+        if self.pages.pinned().is_some() {
+            // The mapping ends with the pins.
+            return;
+        }
+        // SAFETY: mapped by `of`, and nothing refers to the addresses any more.
         unsafe { bindings::nms_vunmap(self.base.as_ptr().cast()) };
     }
 }

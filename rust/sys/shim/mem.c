@@ -64,8 +64,9 @@ void nms_page_set_private(struct page *page, unsigned long value)
 }
 
 /*
- * Maps pages as one range of addresses. The mapping has references of its own, so that it can end
- * with vfree(), which any context but NMI may call; vunmap() sleeps.
+ * Maps pages of the kernel's own as one range of addresses. The mapping has references of its own, so
+ * that it can end with vfree(), which any context but NMI may call; vunmap() sleeps. Pages of a
+ * process: nms_pin_map().
  */
 void *nms_vmap(struct page **pages, unsigned int count)
 {

@@ -21,6 +21,7 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/vmalloc.h>
 #include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 
@@ -114,8 +115,25 @@ static int pin(struct nms_pinned *p, unsigned long start)
 	return inspect(p);
 }
 
+/*
+ * Maps the first `count` pages as one range of addresses, until they are unpinned; once. The mapping
+ * has no references of its own: vfree() would give the last one back as if the pages were the page
+ * allocator's, when it comes to that after the unpin. NULL: no memory.
+ */
+void *nms_pin_map(struct nms_pinned *p, unsigned int count)
+{
+	if (p->map || count > p->count)
+		return NULL;
+	p->map = vmap(p->pages, count, VM_MAP, PAGE_KERNEL);
+	return p->map;
+}
+
+/* Sleeps. */
 static void unpin(struct nms_pinned *p)
 {
+	if (p->map)
+		vunmap(p->map);
+	p->map = NULL;
 	if (p->dax)
 		unpin_user_pages(p->pages, p->count);
 	else
