@@ -91,6 +91,8 @@ impl TxQueue {
         self.count = run.hw.count().min(space.entries.len() as u32);
         (self.clean, self.group, self.frame, self.next, self.rung) = (0, 0, 0, 0, 0);
         self.frame_len = 0;
+        // A batch that is open now may end without this queue, if it has another ring since.
+        self.batch = 0;
         // The driver wakes its queues when it starts.
         self.stopped = false;
         self.run = Some(run);
