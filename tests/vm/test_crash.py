@@ -19,7 +19,7 @@ from storing import MODES, nmstore, nmstore_command, start, stop
 POINTS = int(os.environ.get("CRASH_POINTS", "10"))
 SEED = int(os.environ.get("CRASH_SEED", "1"))
 # Stores that take turns.
-TURNS = ["zero-copy-log", "zero-copy-keys", "epoll-log", "stack-keys"]
+TURNS = ["zero-copy-log", "epoll-log", "zero-copy-keys", "written-log", "stack-keys"]
 MEM, PMEM = 640, 320
 
 
