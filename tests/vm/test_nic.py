@@ -89,8 +89,13 @@ def receiving(vm, port, options):
 
 
 def carrier(vm, name="eth0"):
-    """Waits for the link, which a change of mode restarts."""
-    vm.run(f"sleep 0.5; n=0; until grep -q 1 /sys/class/net/{name}/carrier; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+    """Waits for the link, which a change of mode restarts, some drivers a while later: until it is up for a second."""
+    vm.run(f"""sleep 0.5; n=0; same=0; before=
+        until [ $same = 20 ]; do
+            now=$(cat /sys/class/net/{name}/carrier /sys/class/net/{name}/carrier_changes 2>/dev/null)
+            case "$now" in 1*) [ "$now" = "$before" ] && same=$((same+1)) || same=0;; *) same=0;; esac
+            before=$now; usleep 50000; n=$((n+1)); [ $n -lt 300 ]
+        done""")
 
 
 def counts(job):
