@@ -162,10 +162,12 @@ def test_hostile_program_harms_neither_another_port_nor_the_host(vm):
             reachable(vm)
             before = load.rounds
             reachable(vm, 1)
-            arrived = int(vm.run(f"cat {packets}").out)
-            vmlib.host(f"for n in 1 2 3 4; do timeout 1 wrk -t1 -c20 -d1s http://{bad.guest}:7000/ >/dev/null; done", check=False)
-            # Through the rings that are being overwritten.
-            arrived = int(vm.run(f"cat {packets}").out) - arrived
+            first = int(vm.run(f"cat {packets}").out)
+            arrived = 0
+            # Through the rings that are being overwritten; some drivers bring the link back, and count, seconds later.
+            while arrived <= 20 and hostile.poll() is None:
+                vmlib.host(f"for n in 1 2 3 4; do timeout 1 wrk -t1 -c20 -d1s http://{bad.guest}:7000/ >/dev/null; done", check=False)
+                arrived = int(vm.run(f"cat {packets}").out) - first
             assert arrived > 20, arrived
             vm.run("ping -c 2 -i 0.2 127.0.0.1")
             assert hostile.wait(90) == 0, hostile.output()
