@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a poll() costs that finds nothing, in guest instructions, with none and with many idle sockets on the port.
 
-Run by hand:  scripts/env --net scripts/counter; scripts/env python3 tests/bench/idle.py
+Run by hand:  qemu=$(scripts/env --net scripts/counter); scripts/env python3 tests/bench/idle.py --count $qemu
 """
 
 import argparse
@@ -12,10 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
-import vm as vmlib  # noqa: E402
 from server import SERVERS, Server  # noqa: E402
 
-QEMU = vmlib.CACHE / "qemu-for-counting/usr/bin/qemu-system-x86_64"
 # Instructions per second above which the guest is at work.
 BUSY = 20_000_000
 
@@ -54,7 +52,7 @@ def main():
     """Measures and prints a line for each number of sockets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sockets", default="0,10000", help="how many are registered, several with commas")
-    parser.add_argument("--count", default=str(QEMU), metavar="QEMU", help="the one that scripts/counter named")
+    parser.add_argument("--count", default="qemu-system-x86_64", metavar="QEMU", help="the one that scripts/counter named")
     parser.add_argument("--polls", type=int, default=400_000)
     options = parser.parse_args()
     # A machine with a patched NIC that nobody uses yet.
