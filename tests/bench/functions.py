@@ -19,13 +19,14 @@ def main():
     parser.add_argument("--count", default="qemu-system-x86_64", metavar="QEMU", help="the one that scripts/counter named")
     parser.add_argument("--server", default="stack", choices=SERVERS)
     parser.add_argument("--workload", default="rpc", choices=WORKLOADS)
+    parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
     parser.add_argument("--options", default="", help="more options for phttpd")
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=60, help="functions to print")
     options = parser.parse_args()
-    server = Server(options.server, counting=options.count, blocks=True, workload=options.workload,
-                    stores=options.workload != "rpc", more=options.options)
+    server = Server(options.server, counting=options.count, blocks=True, nic=options.nic,
+                    workload=options.workload, stores=options.workload != "rpc", more=options.options)
     server.turn(options.connections, 1)
     count = server.counter.functions(server.vm)
     turn = server.turn(options.connections, options.seconds)
