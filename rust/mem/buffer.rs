@@ -379,13 +379,13 @@ impl BufCache {
     /// no free buffer, so without this a pool that was low once would be low for ever.
     #[cold]
     fn still_low(&mut self) -> bool {
-        self.reclaim(LOOKS);
+        self.recover();
         self.pool.reclaim_some(LOOKS);
         self.pool.free_hint() < self.reserve
     }
 
     /// Takes back lent buffers while any of a few are idle or no longer lent. For when there is
-    /// nothing else to do: what a burst has lent is free again soon after it.
+    /// nothing else to do, or buffers are short: what a burst has lent is free again soon after it.
     pub(crate) fn recover(&mut self) {
         loop {
             let before = self.lent.len;
