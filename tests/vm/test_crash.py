@@ -33,7 +33,7 @@ class Machine:
     def boot(self):
         """Starts it; the first time with an empty file system on its persistent memory."""
         first = not self.memory.exists()
-        backend = f"memory-backend-file,id=ram,size={MEM + PMEM + 16}M,mem-path={self.memory},share=on"
+        backend = f"memory-backend-file,id=ram,size={MEM + PMEM + vmlib.PMEM_ABOVE}M,mem-path={self.memory},share=on"
         self.vm = vmlib.VM(name="crash", mem=MEM, pmem=PMEM, qemu=["-object", backend, "-machine", "memory-backend=ram"])
         self.vm.load()
         self.vm.nic_up()

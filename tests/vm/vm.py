@@ -38,6 +38,8 @@ HARMLESS_LOG = re.compile(r"Spectre|RETBleed|MDS CPU bug|TAA CPU bug|MMIO Stale 
 
 # What persistent memory needs (virtual machines made with pmem=).
 PMEM_MODULES = ["nd_e820", "nd_pmem", "ext4", "device_dax", "dax_pmem"]
+# MiB of memory above it: QEMU puts the initramfs and tables of the firmware at the end of the memory, with each start.
+PMEM_ABOVE = 256
 
 
 class Result(NamedTuple):
@@ -167,12 +169,14 @@ class VM:
         if pmem:
             modules = [*modules, *PMEM_MODULES]
             programs = [*programs, shutil.which("mkfs.ext4")]
-            # A part of the guest's memory that the firmware, as it were, calls persistent; tables of its own are above.
+            # A part of the guest's memory that the firmware, as it were, calls persistent.
             append += f" memmap={pmem}M!{mem}M"
-            mem += pmem + 16
+            mem += pmem + PMEM_ABOVE
         initramfs.build(self.dir / "initramfs", self.kernel, self.release,
                         programs=[*own_programs(), *programs], files=files,
                         modules=[*modules, self.driver], stock=stock)
+        if pmem and (self.dir / "initramfs").stat().st_size > (PMEM_ABOVE - 16) << 20:
+            raise VMError("the initramfs would lie in persistent memory: PMEM_ABOVE must be more")
         try:
             self._start(nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu)
             if pin:
