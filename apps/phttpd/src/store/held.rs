@@ -15,6 +15,9 @@ use crate::site::Out;
 pub struct Held {
     memory: Memory,
     spare: Vec<ExtraBuf>,
+    /// Buffers taken out of slots, which have to be among those that are kept
+    /// before anybody looks for one there.
+    taken: Vec<ExtraBuf>,
     source: Source,
 }
 
@@ -80,6 +83,7 @@ impl Held {
         Held {
             memory,
             spare,
+            taken: Vec::new(),
             source: Source::Loose,
         }
     }
@@ -102,15 +106,23 @@ impl Held {
     /// That slot has been looked at. If some of it is to be kept, its buffer is
     /// exchanged.
     #[inline]
-    pub fn end(&mut self, mut slot: RxSlot<'_>) -> Option<ExtraBuf> {
+    pub fn end(&mut self, mut slot: RxSlot<'_>) {
         match std::mem::replace(&mut self.source, Source::Loose) {
             Source::Slot { kept: true, .. } => {}
-            _ => return None,
+            _ => return,
         }
-        let mut buffer = self.spare.pop()?;
-        // Of the same memory, as all that come here.
-        slot.swap(&mut buffer);
-        Some(buffer)
+        // There is one: `hold` saw to that.
+        if let Some(mut buffer) = self.spare.pop() {
+            // Of the same memory, as all that come here.
+            slot.swap(&mut buffer);
+            self.taken.push(buffer);
+        }
+    }
+
+    /// Note the buffers that were taken since the last time.
+    #[inline]
+    pub fn keep(&mut self, kept: &mut Kept) {
+        self.taken.drain(..).for_each(|buffer| kept.add(buffer));
     }
 
     /// Where `len` bytes at byte `at` of the input lie. `None`: not where they

@@ -152,8 +152,8 @@ impl Store {
     /// That was all of it: keep its buffer, if something in it was stored.
     #[inline]
     pub fn end_slot(&mut self, slot: RxSlot<'_>) {
-        if let Some(buffer) = self.held.as_mut().and_then(|held| held.end(slot)) {
-            lock(&self.shelves[self.own]).kept.add(buffer);
+        if let Some(held) = &mut self.held {
+            held.end(slot);
         }
     }
 
@@ -251,6 +251,9 @@ impl Store {
         };
         let mut shelf = lock(&self.shelves[thread]);
         let Shelf { books, kept } = &mut *shelf;
+        if let Some(held) = self.held.as_mut().filter(|_| thread == self.own) {
+            held.keep(kept);
+        }
         let held = self.held.as_ref().map(|held| (held, thread == self.own));
         match books {
             // Another thread's client must not see what a crash may take back.
@@ -323,6 +326,7 @@ impl Store {
         }
         either!(&mut *books, it => it.commit())?;
         if let Some(held) = &mut self.held {
+            held.keep(kept);
             either!(books, it => it.freed().for_each(|index| held.free(kept, index)));
         }
         Ok(())

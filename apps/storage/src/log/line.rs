@@ -12,22 +12,11 @@ const FIRST: u8 = 1;
 /// The line ends an object.
 const LAST: u8 = 2;
 
-/// A line, taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    /// Number of the line since the log was formatted.
-    pub(super) seq: u64,
-    /// Starts an object.
-    pub(super) first: bool,
-    /// Ends it.
-    pub(super) last: bool,
-    /// Checksum of the object's payload; in the first line, else 0.
-    pub(super) crc: u32,
-    count: u8,
-    segments: [Segment; SEGMENTS],
-}
+/// A line that is whole, where it lies.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a>(&'a [u8; LINE]);
 
-impl Line {
+impl<'a> Line<'a> {
     /// A line as it is stored: the word that makes it valid, which has to be
     /// stored last, and all bytes. It has at most [`SEGMENTS`] segments.
     #[inline]
@@ -49,38 +38,36 @@ impl Line {
         (word(&line, seq, seed), line)
     }
 
-    /// Its segments.
-    pub(super) fn segments(&self) -> impl Iterator<Item = Segment> {
-        let count = usize::from(self.count);
-        self.segments.into_iter().take(count)
+    /// The line in these bytes, if it is whole and has this number.
+    #[inline]
+    pub(super) fn decode(bytes: &'a [u8; LINE], seq: u64, seed: u32) -> Option<Line<'a>> {
+        // The number first: it is nearly always what is wrong.
+        let whole = u64_at(bytes, 8) == seq && u64_at(bytes, 0) == word(bytes, seq, seed);
+        (whole && usize::from(bytes[17]) <= SEGMENTS).then_some(Line(bytes))
     }
 
-    /// The line in these bytes, if it is whole and has this number.
-    pub(super) fn decode(bytes: &[u8; LINE], seq: u64, seed: u32) -> Option<Line> {
-        // The number first: it is nearly always what is wrong.
-        if u64_at(bytes, 8) != seq || u64_at(bytes, 0) != word(bytes, seq, seed) {
-            return None;
-        }
-        let (flags, count) = (bytes[16], bytes[17]);
-        if usize::from(count) > SEGMENTS {
-            return None;
-        }
-        let mut segments = [Segment::packet(0, 0, 0); SEGMENTS];
-        for (to, from) in segments
-            .iter_mut()
-            .zip(bytes[24..].chunks_exact(8))
-            .take(usize::from(count))
-        {
-            *to = Segment::from_bytes(u64_at(from, 0).to_le_bytes());
-        }
-        Some(Line {
-            seq,
-            first: flags & FIRST != 0,
-            last: flags & LAST != 0,
-            crc: u32_at(bytes, 20),
-            count,
-            segments,
-        })
+    /// Starts an object.
+    #[inline]
+    pub(super) fn is_first(self) -> bool {
+        self.0[16] & FIRST != 0
+    }
+
+    /// Ends it.
+    #[inline]
+    pub(super) fn is_last(self) -> bool {
+        self.0[16] & LAST != 0
+    }
+
+    /// Checksum of the object's payload; in the first line, else 0.
+    pub(super) fn crc(self) -> u32 {
+        u32_at(self.0, 20)
+    }
+
+    /// Its segments.
+    #[inline]
+    pub(super) fn segments(self) -> impl Iterator<Item = Segment> + 'a {
+        let (bytes, count) = (self.0, usize::from(self.0[17]));
+        (0..count).map(|i| Segment::from_bytes(u64_at(bytes, 24 + 8 * i).to_le_bytes()))
     }
 }
 
@@ -107,13 +94,13 @@ mod tests {
     fn a_line_is_read_as_it_was_written() {
         let bytes = line(7);
         let line = Line::decode(&bytes, 99, 7).unwrap();
-        assert!(line.first && !line.last);
-        assert_eq!((line.seq, line.crc), (99, 0xdead_beef));
+        assert!(line.is_first() && !line.is_last());
+        assert_eq!(line.crc(), 0xdead_beef);
         let segments = [Segment::packet(3, 48, 1024), Segment::block(5, 7)];
         assert!(line.segments().eq(segments));
-        assert_eq!(Line::decode(&bytes, 98, 7), None);
-        assert_eq!(Line::decode(&bytes, 99, 8), None);
-        assert_eq!(Line::decode(&[0; LINE], 0, 0), None);
+        assert!(Line::decode(&bytes, 98, 7).is_none());
+        assert!(Line::decode(&bytes, 99, 8).is_none());
+        assert!(Line::decode(&[0; LINE], 0, 0).is_none());
     }
 
     #[test]
@@ -122,7 +109,7 @@ mod tests {
         for bit in 0..LINE * 8 {
             let mut bad = good;
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Line::decode(&bad, 99, 7), None, "{bit}");
+            assert!(Line::decode(&bad, 99, 7).is_none(), "{bit}");
         }
     }
 }

@@ -213,9 +213,9 @@ impl<M: Memory> Log<M> {
             return None;
         }
         let seq = self.first;
-        let mut dropped = std::mem::take(&mut self.dropped);
-        let group = self.group(seq, self.durable, |line| dropped.extend(line.segments()));
-        self.dropped = dropped;
+        let dropped = &mut self.dropped;
+        let lines = Lines(&self.store, self.seed);
+        let group = lines.group(seq, self.durable, |line| dropped.extend(line.segments()));
         self.first = group.next;
         Some(seq)
     }
@@ -293,37 +293,59 @@ impl<M: Memory> Log<M> {
 
     /// Where the line of a number lies.
     fn at(&self, seq: Seq) -> usize {
-        LINES + (seq % u64::from(self.store.header.lines)) as usize * LINE
+        self.lines().at(seq)
     }
 
     /// The line of a number, if it is valid.
-    fn line(&self, seq: Seq) -> Option<Line> {
-        let bytes = self.store.mem.bytes().get(self.at(seq)..)?.first_chunk()?;
-        Line::decode(bytes, seq, self.seed)
+    fn line(&self, seq: Seq) -> Option<Line<'_>> {
+        self.lines().line(seq)
     }
 
-    /// Valid lines in a range.
-    fn lines(&self, from: Seq, to: Seq) -> impl Iterator<Item = Line> + '_ {
-        (from..to).filter_map(|seq| self.line(seq))
+    /// See [`Lines::group`].
+    fn group(&self, seq: Seq, end: Seq, each: impl FnMut(Line<'_>)) -> Group {
+        self.lines().group(seq, end, each)
+    }
+
+    fn lines(&self) -> Lines<'_, M> {
+        Lines(&self.store, self.seed)
+    }
+}
+
+/// What is in the log's lines, given their seed.
+struct Lines<'a, M>(&'a Store<M>, u32);
+
+impl<'a, M: Memory> Lines<'a, M> {
+    /// Where the line of a number lies.
+    #[inline]
+    fn at(&self, seq: Seq) -> usize {
+        LINES + (seq % u64::from(self.0.header.lines)) as usize * LINE
+    }
+
+    /// The line of a number, if it is valid.
+    #[inline]
+    fn line(&self, seq: Seq) -> Option<Line<'a>> {
+        let bytes = self.0.mem.bytes().get(self.at(seq)..)?.first_chunk()?;
+        Line::decode(bytes, seq, self.1)
     }
 
     /// The lines from `seq` on that belong to one object, or that have to be
     /// skipped to get to the next one; not beyond `end`. `each` gets those that
     /// are valid.
-    fn group(&self, seq: Seq, end: Seq, mut each: impl FnMut(&Line)) -> Group {
+    #[inline]
+    fn group(&self, seq: Seq, end: Seq, mut each: impl FnMut(Line<'_>)) -> Group {
         let mut whole = true;
         let mut next = seq;
         while next < end {
             let line = self.line(next);
-            let first = line.is_some_and(|line| line.first);
+            let first = line.is_some_and(Line::is_first);
             if next > seq && first {
                 break;
             }
             whole &= line.is_some() && first == (next == seq);
             next += 1;
             if let Some(line) = line {
-                each(&line);
-                if whole && line.last {
+                each(line);
+                if whole && line.is_last() {
                     return Group { next, whole };
                 }
             }
@@ -355,8 +377,8 @@ impl<M: Memory> Object<'_, M> {
 
     /// Its bytes lie there, in this order.
     pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
-        let lines = self.log.lines(self.seq, self.end);
-        lines.flat_map(|line| line.segments())
+        let lines = (self.seq..self.end).filter_map(|seq| self.log.line(seq));
+        lines.flat_map(Line::segments)
     }
 
     /// How many bytes.

@@ -32,7 +32,7 @@ pub(super) fn open<M: Memory>(
         let mut crc = 0;
         segments.clear();
         let group = log.group(next, limit, |line| {
-            crc |= line.crc;
+            crc |= line.crc();
             segments.extend(line.segments());
         });
         let intact = group.whole && log.store.intact(segments.iter().copied(), crc, bufs);
@@ -86,7 +86,7 @@ fn erase<M: Memory>(log: &mut Log<M>, from: Seq, end: Seq) -> u64 {
     let mut objects = 0;
     for seq in from..end {
         if let Some(line) = log.line(seq) {
-            objects += u64::from(line.first);
+            objects += u64::from(line.is_first());
             let at = log.at(seq);
             log.store.mem.store(at, 0);
             log.store.mem.flush(at, 8);
