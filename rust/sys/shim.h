@@ -177,6 +177,8 @@ struct nms_pinned {
 	struct file *files[16];
 	void *map;			/* of the first pages, or NULL */
 	struct work_struct work;
+	struct delayed_work watch;
+	struct dev_pagemap *pgmap;	/* of pages on persistent memory, while they are watched */
 };
 
 struct nms_pinned *nms_pin(unsigned long start, unsigned long len);

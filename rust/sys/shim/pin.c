@@ -30,6 +30,9 @@
 static struct workqueue_struct *queue;
 /* Memory that waits in the queue to be unpinned. */
 static atomic_t waiting = ATOMIC_INIT(0);
+/* Memory that is unpinned, but perhaps not yet let go of by the network. */
+static atomic_t watched = ATOMIC_INIT(0);
+static bool stopping;
 
 /*
  * Looks at the mappings of `len` bytes at `start`: they must cover them, be writable, and be of one
@@ -88,7 +91,8 @@ static int inspect(struct nms_pinned *p)
 		if (folio_test_large(folio))
 			return NMS_PIN_HUGE;
 		if (p->dax && !(folio_is_zone_device(folio) &&
-				folio->pgmap->type == MEMORY_DEVICE_FS_DAX))
+				folio->pgmap->type == MEMORY_DEVICE_FS_DAX &&
+				folio->pgmap == page_folio(p->pages[0])->pgmap))
 			return NMS_PIN_MIXED;
 	}
 	return 0;
@@ -128,23 +132,90 @@ void *nms_pin_map(struct nms_pinned *p, unsigned int count)
 	return p->map;
 }
 
+/*
+ * Packets that a CPU lets go of for another one, which made them, wait there with their pages until
+ * that one receives something. Without traffic that is never, and who truncates or evicts a DAX
+ * file would wait as long. So each CPU is made to look, by a poll of nothing.
+ */
+static struct net_device *nobody;
+static DEFINE_PER_CPU(struct napi_struct, looks);
+
+static int look(struct napi_struct *napi, int budget)
+{
+	napi_complete_done(napi, 0);
+	return 0;
+}
+
+static void kick(void *unused)
+{
+	napi_schedule(this_cpu_ptr(&looks));
+}
+
+/* Whether somebody refers to a DAX page, other than by page tables and pins. */
+static bool busy(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio_ref_count(folio) % GUP_PIN_COUNTING_BIAS > folio_mapcount(folio);
+}
+
+/*
+ * Makes the CPUs look as long as there are pages that the network has had since the unpin: those
+ * of a killed server's sockets, for instance, whose peers are still to acknowledge them.
+ */
+static void watch(struct work_struct *work)
+{
+	struct nms_pinned *p = container_of(work, struct nms_pinned, watch.work);
+	unsigned long i, n = 0;
+
+	for (i = 0; i < p->room; i++)
+		if (busy(p->pages[i]))
+			p->pages[n++] = p->pages[i];
+	p->room = n;
+	if (n && !READ_ONCE(stopping)) {
+		on_each_cpu(kick, NULL, 1);
+		queue_delayed_work(queue, &p->watch, HZ / 5);
+		return;
+	}
+	put_dev_pagemap(p->pgmap);
+	kvfree(p->pages);
+	kfree(p);
+	if (atomic_dec_and_test(&watched))
+		wake_up_var(&watched);
+}
+
 /* Sleeps. */
 static void unpin(struct nms_pinned *p)
 {
 	if (p->map)
 		vunmap(p->map);
 	p->map = NULL;
+	if (p->dax && p->count)
+		p->pgmap = get_dev_pagemap(page_to_pfn(p->pages[0]));
 	if (p->dax)
 		unpin_user_pages(p->pages, p->count);
 	else
 		unpin_user_pages_dirty_lock(p->pages, p->count, true);
-	p->count = 0;
 }
 
-static void release(struct nms_pinned *p)
+/* Lets go of the files, and of `p` itself as soon as nobody has its pages. */
+static void release(struct nms_pinned *p, void (*put)(struct file *file))
 {
-	kvfree(p->pages);
-	kfree(p);
+	struct file *files[ARRAY_SIZE(p->files)];
+	unsigned int n = p->nr_files;
+
+	memcpy(files, p->files, n * sizeof(*files));
+	if (p->pgmap) {
+		p->room = p->count;
+		atomic_inc(&watched);
+		queue_delayed_work(queue, &p->watch, 0);
+	} else {
+		kvfree(p->pages);
+		kfree(p);
+	}
+	/* The last reference of an unlinked file may wait for the network to let go of its pages. */
+	while (n)
+		put(files[--n]);
 }
 
 static void unpin_later(struct work_struct *work)
@@ -154,10 +225,7 @@ static void unpin_later(struct work_struct *work)
 	unpin(p);
 	if (atomic_dec_and_test(&waiting))
 		wake_up_var(&waiting);
-	/* The last reference of an unlinked file may wait for the network to let go of its pages. */
-	while (p->nr_files)
-		__fput_sync(p->files[--p->nr_files]);
-	release(p);
+	release(p, __fput_sync);
 }
 
 /*
@@ -172,6 +240,7 @@ struct nms_pinned *nms_pin(unsigned long start, unsigned long len)
 	if (!p)
 		return NULL;
 	INIT_WORK(&p->work, unpin_later);
+	INIT_DELAYED_WORK(&p->watch, watch);
 	p->room = len >> PAGE_SHIFT;
 	if (!mm || mmap_write_lock_killable(mm)) {
 		kfree(p);
@@ -202,28 +271,7 @@ void nms_unpin(struct nms_pinned *p)
 		return;
 	}
 	unpin(p);
-	while (p->nr_files)
-		fput(p->files[--p->nr_files]);
-	release(p);
-}
-
-/*
- * Packets that were read on another CPU than that which received them wait there, with their
- * pages, until it receives something again. Without traffic that is never, and who truncates or
- * evicts a DAX file would wait as long. So each CPU is made to look, by a poll of nothing.
- */
-static struct net_device *nobody;
-static DEFINE_PER_CPU(struct napi_struct, looks);
-
-static int look(struct napi_struct *napi, int budget)
-{
-	napi_complete_done(napi, 0);
-	return 0;
-}
-
-static void kick(void *unused)
-{
-	napi_schedule(this_cpu_ptr(&looks));
+	release(p, fput);
 }
 
 /* Waits until all memory that has been let go of is unpinned, as far as that is ours. */
@@ -309,6 +357,9 @@ void nms_pin_exit(void)
 	int cpu;
 
 	rcu_barrier();
+	flush_workqueue(queue);
+	WRITE_ONCE(stopping, true);
+	wait_var_event(&watched, !atomic_read(&watched));
 	destroy_workqueue(queue);
 	for_each_possible_cpu(cpu) {
 		napi_disable(per_cpu_ptr(&looks, cpu));
