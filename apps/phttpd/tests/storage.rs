@@ -305,3 +305,106 @@ fn files_that_cannot_be_used_are_told_and_left_alone() {
     assert!(server.said.contains("new"), "{}", server.said);
     assert!(refused(Path::new("/nonexistent/log"), "-m").contains("No such file"));
 }
+
+/// A server that the system kills when it writes beyond so many blocks of 512
+/// bytes of a file.
+fn killed_in_start(path: &Path, args: &str, blocks: u32) {
+    let server = command(path, args);
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        &format!("ulimit -c 0; ulimit -f {blocks}; exec \"$@\""),
+    ]);
+    shell.arg("sh").arg(server.get_program());
+    let Output { status, stderr, .. } = shell.args(server.get_args()).output().unwrap();
+    assert_eq!(status.code(), None, "{}", String::from_utf8_lossy(&stderr));
+}
+
+#[test]
+fn what_is_killed_while_it_starts_for_the_first_time_starts_again() {
+    for (i, way) in ["", "-m", "-m -B", "-p 3"].iter().enumerate() {
+        for blocks in [0, 1, 1000] {
+            let folder = Folder::new(&format!("first{i}-{blocks}"));
+            killed_in_start(&folder.0, &format!("-L 4 {way}"), blocks);
+            // With other options, too: nothing is lost.
+            let server = Server::start(&folder.0, &format!("-L 2 {way}"));
+            assert!(server.said.contains("interrupted"), "{}", server.said);
+            let posted = server.connect().ask("PUT /key", b"kept");
+            let posted = match posted.status {
+                200 => "/key".to_string(),
+                _ => server.connect().ask("POST /", b"kept").location.unwrap(),
+            };
+            drop(server);
+            let server = Server::start(&folder.0, way);
+            assert!(!server.said.contains("interrupted"), "{}", server.said);
+            assert!(server.said.contains(" 1 object"), "{}", server.said);
+            let answer = server.connect().ask(&format!("GET {posted}"), b"");
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"kept"[..]));
+        }
+    }
+}
+
+#[test]
+fn what_an_interrupted_formatting_leaves_is_made_again_and_nothing_else() {
+    let whole = Folder::new("whole");
+    drop(Server::start(&whole.0, "-L 1 -p 2"));
+    let made = std::fs::read(whole.0.join("log.0")).unwrap();
+    // Each state in which the files may be, in the order in which they are made.
+    let states: [&[&[u8]]; 6] = [
+        &[],
+        &[b""],
+        &[&[0; 5000]],
+        &[&made],
+        &[&made, b""],
+        &[&made, &made],
+    ];
+    for files in states {
+        for marked in [true, false] {
+            let folder = Folder::new("state");
+            for (n, bytes) in files.iter().enumerate() {
+                std::fs::write(folder.0.join(format!("log.{n}")), bytes).unwrap();
+            }
+            let mark = folder.0.join("formatting");
+            if marked {
+                std::fs::write(&mark, b"").unwrap();
+            }
+            if marked || files.is_empty() || files.len() == 2 && !files[1].is_empty() {
+                let server = Server::start(&folder.0, "-L 1 -p 2");
+                assert_eq!(server.said.contains("interrupted"), marked);
+                assert_eq!(
+                    server.said.matches(": new;").count() == 2,
+                    marked || files.is_empty()
+                );
+                assert!(!mark.exists());
+            } else {
+                assert!(refused(&folder.0, "-p 2").contains("--format"));
+                assert_eq!(std::fs::read(folder.0.join("log.0")).unwrap(), files[0]);
+            }
+        }
+    }
+    // A file of somebody else.
+    let mark = whole.0.join("formatting");
+    std::fs::write(&mark, b"theirs").unwrap();
+    assert!(refused(&whole.0, "-p 2").contains("not ours"));
+    assert_eq!(std::fs::read(whole.0.join("log.0")).unwrap(), made);
+}
+
+#[test]
+fn what_is_posted_and_deleted_at_once_is_gone() {
+    for way in ["", "-m", "-m --each"] {
+        let folder = Folder::new("at-once");
+        let server = Server::start(&folder.0, &format!("-L 1 {way}"));
+        let mut client = server.connect();
+        let both = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody\
+                    DELETE /1 HTTP/1.1\r\nHost: h\r\n\r\n\
+                    GET /1 HTTP/1.1\r\nHost: h\r\n\r\n";
+        client.0.get_mut().write_all(both.as_bytes()).unwrap();
+        let posted = client.answer();
+        assert_eq!(posted.location.as_deref(), Some("/1"));
+        assert_eq!((client.answer().status, client.answer().status), (200, 404));
+        drop(server);
+        let server = Server::start(&folder.0, way);
+        assert!(server.said.contains(" 0 objects"), "{}", server.said);
+        assert_eq!(server.connect().ask("GET /1", b"").status, 404);
+    }
+}

@@ -18,6 +18,7 @@ use netmap_storage::{
 };
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use super::first::First;
 use super::written::{Medium, Written};
 use super::{Books, Held, Kept, Recycle, Shelf, Store};
 use crate::during;
@@ -29,6 +30,8 @@ const BLOCK: u32 = 1024;
 const BUFFER: u32 = 2048;
 /// MB where nothing is said.
 const DEFAULT_MB: u64 = 64;
+/// Threads that options can ask for.
+const MOST_THREADS: usize = 64;
 /// Slots of a ring.
 const SLOTS: u32 = 1024;
 
@@ -42,6 +45,10 @@ pub struct Files<'a> {
     /// Buffers that each of them refers to.
     found: Vec<Vec<u32>>,
     pool: Option<PoolFile>,
+    /// All of them are to be made.
+    fresh: bool,
+    /// And there never were any.
+    first: Option<First>,
 }
 
 /// The file whose pages are the packet buffers.
@@ -58,7 +65,8 @@ pub struct PoolFile {
     pub format: Option<Format>,
 }
 
-fn fail(text: impl Display) -> io::Error {
+/// An error that is a message.
+pub fn fail(text: impl Display) -> io::Error {
     io::Error::other(text.to_string())
 }
 
@@ -87,7 +95,13 @@ impl<'a> Files<'a> {
             return Err(fail("-B has one thread: the store is not shared"));
         }
         let paths: Vec<PathBuf> = (0..threads).map(|n| name(path, options.keys, n)).collect();
+        let first = match options.format {
+            true => None,
+            false => First::begin(&beside(path, "formatting"), &all_names(path))?,
+        };
         let mut files = Files {
+            fresh: options.format || first.is_some(),
+            first,
             options,
             threads,
             paths,
@@ -96,7 +110,7 @@ impl<'a> Files<'a> {
             pool: None,
         };
         if options.zero_copy {
-            files.pool = Some(files.open_pool(&pool_name(path))?);
+            files.pool = Some(files.open_pool(&beside(path, "pool"))?);
         }
         files.recover(&name(path, options.keys, threads))?;
         Ok(Some(files))
@@ -110,7 +124,7 @@ impl<'a> Files<'a> {
 
     fn open_pool(&self, path: &Path) -> io::Result<PoolFile> {
         let what = |error| during(path.display())(error);
-        let old = exists(path) && !self.options.format;
+        let old = exists(path) && !self.fresh;
         let mut how = OpenOptions::new();
         let file = how
             .read(true)
@@ -197,7 +211,7 @@ impl<'a> Files<'a> {
     /// Open what there is. `beyond` is the name of the file of one more thread.
     fn recover(&mut self, beyond: &Path) -> io::Result<()> {
         let options = self.options;
-        if options.format {
+        if self.fresh {
             return Ok(());
         }
         let there = self.paths.iter().filter(|path| exists(path)).count();
@@ -295,6 +309,9 @@ impl<'a> Files<'a> {
                 self.books.push(books);
                 self.found.push(Vec::new());
             }
+        }
+        if let Some(first) = self.first.take() {
+            first.done()?;
         }
         let mut claimed = Vec::new();
         let mut spare: Vec<Vec<ExtraBuf>> = (0..self.threads).map(|_| Vec::new()).collect();
@@ -418,11 +435,19 @@ fn name(path: &Path, keys: bool, n: usize) -> PathBuf {
     }
 }
 
-fn pool_name(path: &Path) -> PathBuf {
+/// A file that belongs to all threads: in the directory, or named after the file.
+fn beside(path: &Path, what: &str) -> PathBuf {
     match path.is_dir() {
-        true => path.join("pool"),
-        false => suffixed(path, ".pool"),
+        true => path.join(what),
+        false => suffixed(path, &format!(".{what}")),
     }
+}
+
+/// All files that can be there, with any options.
+fn all_names(path: &Path) -> Vec<PathBuf> {
+    let logs = (0..MOST_THREADS).map(|n| name(path, false, n));
+    let others = [name(path, true, 0), beside(path, "pool")];
+    logs.chain(others).collect()
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

@@ -7,6 +7,7 @@
 //! writes to it; other threads read records of it.
 
 mod files;
+mod first;
 mod held;
 mod written;
 
