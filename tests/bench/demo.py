@@ -19,35 +19,35 @@ import vm as vmlib  # noqa: E402
 from server import WORKLOADS, Server  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--servers", default="epoll,stack-copy,stack")
+parser.add_argument("--servers", default="epoll,stack-copy,stack", help="epoll-each: commits each request by itself")
 parser.add_argument("--workloads", help="default: rpc,wal,wal+10us; with another NIC than e1000 rpc")
 parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
 parser.add_argument("--queues", type=int, default=1, help="of the NIC; as many threads and vCPUs")
 parser.add_argument("--connections", default="1,10,50,100")
 parser.add_argument("--stored-connections", default="1,50,100", help="for the WAL")
 parser.add_argument("--pairs", type=int, default=5, help="turns of each server and number of connections")
-parser.add_argument("--seconds", type=int, default=2, help="length of a turn")
-parser.add_argument("--stored-seconds", type=int, default=1, help="the same for the WAL")
+parser.add_argument("--seconds", type=int, default=1, help="length of a turn")
 parser.add_argument("--count", metavar="QEMU", help="count instructions too, with this QEMU (see scripts/counter)")
 parser.add_argument("--only-count", action="store_true", help="nothing else")
 options = parser.parse_args()
 
 CHOSEN = (options.workloads or ("rpc,wal,wal+10us" if options.nic == "e1000" else "rpc")).split(",")
 PLACE = f"{options.nic}, " + ("one vCPU" if options.queues == 1 else f"{options.queues} queues and vCPUs")
-STORED = [workload for workload in CHOSEN if workload != "rpc"]
+STORED = [workload for workload in CHOSEN if WORKLOADS.get(workload, (None,))[0] is not None]
 START = time.monotonic()
-TITLES = {"rpc": "RPC: GET of 44 bytes", "wal": "WAL: POST of 1024 bytes, stored", "wal+10us": "WAL, 10 us more per flush"}
+TITLES = {"rpc": "RPC: GET of 44 bytes", "post": "POST of 1024 bytes, not stored", "wal": "WAL: POST of 1024 bytes, stored",
+          "wal+10us": "WAL, 10 us more per flush"}
 
 
 def servers_of(workload):
     """Who takes part: bodies that are not stored need not be copied either."""
     kinds = options.servers.split(",")
-    return [kind for kind in kinds if workload != "rpc" or kind != "stack-copy"]
+    return [kind for kind in kinds if workload in STORED or kind not in ("stack-copy", "epoll-each")]
 
 
 def connections_of(workload):
     """Numbers of connections."""
-    text = options.connections if workload == "rpc" else options.stored_connections
+    text = options.stored_connections if workload in STORED else options.connections
     return [int(number) for number in text.split(",")]
 
 
@@ -76,9 +76,13 @@ def start(counting=None):
 def serve(servers, workload):
     """Lets all servers that take part run for this workload, and pauses them."""
     for kind in servers_of(workload):
-        if servers[kind].workload != workload:
-            servers[kind].serve(workload)
-            servers[kind].pause()
+        server = servers[kind]
+        if server.workload == workload:
+            server.resume()
+        else:
+            server.serve(workload)
+        server.warm_up()
+        server.pause()
 
 
 def measured(servers, connections, seconds, kinds):
@@ -112,13 +116,10 @@ def rows():
     for workload in CHOSEN:
         serve(servers, workload)
         kinds = servers_of(workload)
-        seconds = options.seconds if workload == "rpc" else options.stored_seconds
-        for kind in kinds:  # warm caches, translated code and TCP's own measurements
-            measured(servers, 10, 1, [kind])
         for connections in connections_of(workload):
             for pair in range(options.pairs):
                 # Who comes first alternates too.
-                turns = measured(servers, connections, seconds, kinds if pair % 2 == 0 else kinds[::-1])
+                turns = measured(servers, connections, options.seconds, kinds if pair % 2 == 0 else kinds[::-1])
                 made += [row(workload, kind, connections, pair, turns[kind]) for kind in kinds]
             middle = {kind: statistics.median(pick(made, workload, kind, connections, "rps")) for kind in kinds}
             say(f"{workload}, {connections:3} connections: "

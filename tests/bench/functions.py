@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the instructions of a request go: guest instructions per request by kernel function.
+"""Where the instructions of a request go: guest instructions per request by function.
+
+Those of phttpd are marked with a star and named as they were written, with their file, also where they were inlined.
 
 Run by hand:  qemu=$(scripts/env --net scripts/counter); scripts/env python3 tests/bench/functions.py --count $qemu
 """
@@ -10,6 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
+import vm as vmlib  # noqa: E402
+from counted import Program  # noqa: E402
 from server import SERVERS, WORKLOADS, Server  # noqa: E402
 
 
@@ -26,9 +30,10 @@ def main():
     parser.add_argument("--lines", type=int, default=60, help="functions to print")
     options = parser.parse_args()
     server = Server(options.server, counting=options.count, blocks=True, nic=options.nic,
-                    workload=options.workload, stores=options.workload != "rpc", more=options.options)
-    server.turn(options.connections, 1)
-    count = server.counter.functions(server.vm)
+                    workload=options.workload, stores=WORKLOADS[options.workload][0] is not None, more=options.options)
+    server.warm_up()
+    program = Program(server.vm, server.job.pid, vmlib.TOP / "build/cargo/release/phttpd")
+    count = server.counter.functions(server.vm, program)
     turn = server.turn(options.connections, options.seconds)
     functions = count()
     server.close()
