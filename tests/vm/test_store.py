@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 """phttpd's stores: nothing that was acknowledged is lost, and what goes wrong is said."""
 
+import contextlib
+import fcntl
 import os
 import re
+import signal
+import socket
+import struct
+import termios
+import time
 
 import pytest
 
@@ -138,14 +145,101 @@ def test_values_that_are_sent_are_not_overwritten_when_they_go(vm, tmp_path):
         nmstore(vm, mode, tmp_path / "writer", "verify", options="-m 20000")
 
 
-def test_threads_have_a_log_each(vm, tmp_path):
+@pytest.mark.parametrize("mode", ["epoll-log", "zero-copy-log"])
+def test_threads_have_a_log_each(vm, mode, tmp_path):
+    """Also those whose packet buffers are in one pool; killed, they are recovered."""
     journal = tmp_path / "journal"
-    with serving(vm, "epoll-log", "-L 8 -p 3"):
-        nmstore(vm, "epoll-log", journal, "put", options="-n 600")
-        nmstore(vm, "epoll-log", journal, "verify", options="--least 600")
-    assert vm.run("ls /mnt/pm/epoll-log").out.split() == ["log.0", "log.1", "log.2"]
-    with serving(vm, "epoll-log", "-p 3"):
-        nmstore(vm, "epoll-log", journal, "verify", options="--least 600")
+    job = start(vm, mode, "-L 24 -p 3")
+    nmstore(vm, mode, journal, "put", options="-n 600")
+    nmstore(vm, mode, journal, "verify", options="--least 600")
+    job.kill(9)
+    assert job.wait(20) == 137
+    assert vm.run(f"cd /mnt/pm/{mode} && ls log.*").out.split() == ["log.0", "log.1", "log.2"]
+    with serving(vm, mode, "-p 3"):
+        nmstore(vm, mode, journal, "verify", options="--least 600")
+
+
+def ask(*requests):
+    """Requests as one connection pipelines them: method, path, body."""
+    return b"".join(f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                    for method, path, body in requests)
+
+
+def answers(connection, number):
+    """So many answers: status and body."""
+    with connection.makefile("rb") as source:
+        for _ in range(number):
+            status = int(source.readline().split()[1])
+            length = 0
+            while (line := source.readline().strip()):
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            yield status, source.read(length)
+
+
+def connect(vm):
+    connection = socket.create_connection((vm.nics[0].guest, PORT), 20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def delivered(connection):
+    """Waits until the guest has acknowledged everything."""
+    end = time.monotonic() + 20
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_is_asked_for_where_it_comes_is_answered(vm):
+    """A request for what came before it in the same segment, whose buffer is not yet among those that are kept."""
+    with serving(vm, "zero-copy-keys", "-L 24"), connect(vm) as connection:
+        for size in (100, 500, 1000):
+            body = os.urandom(size)
+            connection.sendall(ask(("PUT", "/same", body), ("GET", "/same", b""), ("GET", "/none", b"")))
+            assert [*answers(connection, 3)][1:] == [(200, body), (404, b"404 Not Found\n")], size
+        connection.sendall(ask(("PUT", "/last", body), ("GET", "/last", b"")))
+        assert [*answers(connection, 2)][1] == (200, body)
+        connection.sendall(ask(("PUT", "/gone", body), ("DELETE", "/gone", b""), ("GET", "/gone", b"")))
+        assert [status for status, _ in answers(connection, 3)] == [200, 200, 404]
+
+
+@pytest.mark.parametrize("each", ["", "--each"])
+def test_a_buffer_that_is_sent_and_given_up_in_one_round_is_not_used_in_it(vm, each):
+    mode = "zero-copy-keys"
+    with serving(vm, mode, f"-L 24 {each}") as job, contextlib.ExitStack() as stack:
+        reader, *writers = [stack.enter_context(connect(vm)) for _ in range(9)]
+        for turn in range(5):
+            old = bytes([turn]) * 1000
+            reader.sendall(ask(("PUT", "/old", old)))
+            assert [*answers(reader, 1)][0][0] == 200
+            # All of it comes in one round.
+            vm.run(f"kill -STOP {job.pid}")
+            reader.sendall(ask(("GET", "/old", b""), ("DELETE", "/old", b"")))
+            delivered(reader)
+            for number, writer in enumerate(writers):
+                writer.sendall(ask(("PUT", f"/new{number}", b"n" * 1000)))
+                delivered(writer)
+            vm.run(f"kill -CONT {job.pid}")
+            assert [*answers(reader, 2)][0] == (200, old)
+            for writer in writers:
+                assert [*answers(writer, 1)][0][0] == 200
+
+
+def test_a_server_that_dies_while_it_makes_its_files_makes_them_again(vm, tmp_path):
+    for mode, blocks in [("zero-copy-log", 5000), ("stack-keys", 5000), ("written-log", 0)]:
+        journal = tmp_path / mode
+        vm.run(f"mkdir -p /mnt/pm/{mode}")
+        # The system kills it when it writes more than that to a file.
+        status, out = vm.run(f"ulimit -f {blocks}; timeout 20 phttpd -P {PORT} -d /mnt/pm/{mode} {MODES[mode][0]} -L 24",
+                             check=False)
+        assert status == 128 + signal.SIGXFSZ, out
+        with serving(vm, mode, "-L 24") as job:
+            assert "interrupted" in job.output()
+            nmstore(vm, mode, journal, "put", options="-n 100")
+        with serving(vm, mode) as job:
+            assert "interrupted" not in job.output()
+            nmstore(vm, mode, journal, "verify", options="--least 100")
 
 
 def refused(vm, options):

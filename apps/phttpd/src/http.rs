@@ -54,6 +54,8 @@ enum State {
     Head,
     /// Within a body.
     Body { body: Body, answer: Answer },
+    /// A request for something that may have come with the same input.
+    Loading(Answer),
     /// The rest of a generated body is to be sent.
     Filling { left: u64, keep: bool },
     /// No request is read any more; once all is sent the connection ends.
@@ -113,9 +115,14 @@ impl Connection {
         matches!(self.state, State::Closing)
     }
 
+    /// True if the last input must be done with before the answers go on.
+    pub fn waits(&self) -> bool {
+        matches!(self.state, State::Loading(_))
+    }
+
     /// Take input, put out answers. Returns how much of the input was taken;
-    /// if not all, `out` is full, and the rest is to be fed when it no longer
-    /// is. To be called without input, too, when `out` is no longer full.
+    /// if not all, `out` is full or the connection waits, and the rest is to be
+    /// fed when that is over. To be called without input, too, when it is.
     #[inline]
     pub fn feed(&mut self, shared: &mut Shared<'_>, input: &[u8], out: &mut impl Out) -> usize {
         let site = shared.site;
@@ -130,6 +137,13 @@ impl Connection {
                         return taken;
                     }
                     self.state = if *keep { State::Head } else { State::Closing };
+                }
+                State::Loading(answer) => {
+                    let answer = *answer;
+                    if shared.store.as_ref().is_some_and(Store::busy) {
+                        return taken;
+                    }
+                    self.finish(shared, answer, out);
                 }
                 _ if rest.is_empty() || out.full() => return taken,
                 State::Head => taken += self.take_head(shared, rest, out),
@@ -283,6 +297,10 @@ impl Connection {
                 Ok(number) => left = site.stored(out, keep, number),
                 Err(status) => site.status(out, status, keep, head_only),
             },
+            (Kind::Load, Some(store)) if store.busy() => {
+                self.state = State::Loading(answer);
+                return;
+            }
             (Kind::Load, Some(store)) => {
                 let found = store.load(&self.object, |length| {
                     site.echo(out, keep, Some(length));

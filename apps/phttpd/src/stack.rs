@@ -164,8 +164,8 @@ impl<'a> Server<'a> {
             };
             state.named.clear();
             state.take_back(tx);
-            if !state.ending.is_empty() && tx.drained() {
-                state.end_some();
+            if tx.drained() {
+                state.drained();
             }
             state.resume(tx);
             for slot in rx.received() {
@@ -240,7 +240,7 @@ impl Connections<'_> {
             None => {
                 let mut out = TxOut::new(tx, fd, &mut self.named);
                 let taken = peer.http.feed(&mut self.shared, payload, &mut out);
-                let full = out.full();
+                let full = out.full() || peer.http.waits();
                 let unsent = out.finish();
                 if full {
                     let unread = payload[taken..].to_vec();
@@ -357,7 +357,7 @@ impl Connections<'_> {
         } else {
             peer.http.feed(&mut self.shared, &slow.unread, &mut out)
         };
-        let full = out.full();
+        let full = out.full() || peer.http.waits();
         slow.unsent = out.finish();
         slow.unread.drain(..taken);
         slow.regulate(fd, tx);
@@ -395,7 +395,18 @@ impl Connections<'_> {
         }
     }
 
-    /// The ring is drained: nothing in it names the ending connections.
+    /// The ring is drained: nothing in it names a buffer or a connection.
+    #[inline]
+    fn drained(&mut self) {
+        if let Some(store) = &mut self.shared.store {
+            store.sent();
+        }
+        if !self.ending.is_empty() {
+            self.end_some();
+        }
+    }
+
+    /// End connections that nothing in the ring names.
     fn end_some(&mut self) {
         for fd in std::mem::take(&mut self.ending) {
             let Some(peer) = self.peers.get(fd) else {

@@ -18,6 +18,8 @@ pub struct Held {
     /// Buffers taken out of slots, which have to be among those that are kept
     /// before anybody looks for one there.
     taken: Vec<ExtraBuf>,
+    /// Buffers that no body is in any more, but tx slots may name.
+    leaving: Vec<ExtraBuf>,
     source: Source,
 }
 
@@ -83,14 +85,29 @@ impl Held {
         Held {
             memory,
             spare,
+            leaving: Vec::new(),
             taken: Vec::new(),
             source: Source::Loose,
         }
     }
 
-    /// How many spare buffers there are.
+    /// How many spare buffers there are, or will be.
     pub fn spare(&self) -> usize {
-        self.spare.len()
+        self.spare.len() + self.leaving.len()
+    }
+
+    /// No slot of the tx ring is the program's: what was in them is on its way,
+    /// and the kernel knows which buffers that needs.
+    #[inline]
+    pub fn sent(&mut self) {
+        self.spare.append(&mut self.leaving);
+    }
+
+    /// True while the slot that is being looked at has something to be kept,
+    /// which cannot be sent before its buffer has been exchanged.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        matches!(self.source, Source::Slot { kept: true, .. })
     }
 
     /// What is fed next is the payload of this slot.
@@ -160,9 +177,10 @@ impl Held {
         }
     }
 
-    /// No body is in this buffer any more.
+    /// No body is in this buffer any more. It is spare once it is certain that
+    /// no tx slot names it.
     #[inline]
     pub fn free(&mut self, kept: &mut Kept, index: u32) {
-        self.spare.extend(kept.remove(index));
+        self.leaving.extend(kept.remove(index));
     }
 }

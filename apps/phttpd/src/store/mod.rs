@@ -158,6 +158,21 @@ impl Store {
         }
     }
 
+    /// All tx slots were sent.
+    #[inline]
+    pub fn sent(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.sent();
+        }
+    }
+
+    /// True if what was stored of the present input cannot be loaded before all
+    /// of that has been looked at.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        self.held.as_ref().is_some_and(Held::busy)
+    }
+
     /// A body is about to come. 414: its name is too long.
     #[inline]
     pub fn begin(&mut self, object: &mut Object, path: &[u8]) -> Result<(), Status> {
