@@ -231,8 +231,8 @@ def test_a_server_that_dies_while_it_makes_its_files_makes_them_again(vm, tmp_pa
         journal = tmp_path / mode
         vm.run(f"mkdir -p /mnt/pm/{mode}")
         # The system kills it when it writes more than that to a file.
-        status, out = vm.run(f"ulimit -f {blocks}; timeout 20 phttpd -P {PORT} -d /mnt/pm/{mode} {MODES[mode][0]} -L 24",
-                             check=False)
+        server = f"phttpd -P {PORT} -d /mnt/pm/{mode} {MODES[mode][0]} -L 24"
+        status, out = vm.run(f"ulimit -f {blocks}; timeout 20 {server}", check=False)
         assert status == 128 + signal.SIGXFSZ, out
         with serving(vm, mode, "-L 24") as job:
             assert "interrupted" in job.output()
