@@ -220,6 +220,7 @@ class Client(threading.Thread):
         super().__init__()
         self.socket = socket.create_connection((address, tcp_port), 30)
         self.pieces = [os.urandom(size) for _ in range(pieces)]
+        self.done = 0
         self.failure = "not done"
 
     def run(self):
@@ -234,6 +235,7 @@ class Client(threading.Thread):
                     assert part, "closed"
                     got += part
                 assert got == piece, "other bytes came back"
+                self.done += 1
             self.failure = None
         except (OSError, AssertionError) as error:
             self.failure = repr(error)
@@ -274,7 +276,10 @@ def test_killed_under_load_and_started_again_at_once(pm):
         clients = [Client(pm.nics[0].guest, 1500, 1000, 30_000) for _ in range(10)]
         for client in clients:
             client.start()
-        time.sleep(1)
+        end = time.monotonic() + 60
+        while not all(client.done for client in clients) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [client.done > 0 for client in clients] == [True] * 10, [client.failure for client in clients]
         job.kill(9)
         job.wait()
         port(pm, f"-c {numbers} -f existing check 9")

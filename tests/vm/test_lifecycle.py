@@ -219,6 +219,7 @@ def test_tcpdump_sees_the_packets_and_no_byte_changes(vm):
         reachable(vm)
         for _ in range(3):
             dump = vm.spawn(f"exec tcpdump -Z root -i eth0 -n -s 200 -c 3000 tcp port {PORT} 2>&1 >/tmp/packets")
+            vm.run(f"n=0; until grep -q listening /run/job{dump.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 400 ]; done")
             load.another_round()
             dump.kill(2)
             dump.wait()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import vm as vmlib
 from phttpd import registered
@@ -54,21 +55,27 @@ def answer(vm, port=PORT, index=0, path="/"):
 
 
 class Wrk:
-    """wrk while the block runs, whose connections are all live when it begins: requests that were answered, and how often a
-    connection failed in reading, are known after it."""
+    """wrk while the block runs, whose connections are all live and busy when it begins: requests that were answered, and how
+    often a connection failed in reading, are known after it."""
 
     def __init__(self, vm, connections=30, index=0, port=PORT):
         self.vm = vm
         self.connections = connections
         self.command = ["wrk", "-t1", f"-c{connections}", "-d60s", f"http://{vm.nics[index].guest}:{port}/"]
+        self.counter = Path(f"/sys/class/net/{vm.nics[index].tap}/statistics/rx_packets")
         self.requests = self.failures = 0
 
     def __enter__(self):
+        before = int(self.counter.read_text())
         self.process = subprocess.Popen(self.command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         live = registered(self.vm, self.connections)
         if live < self.connections:
             self._end()
         assert live >= self.connections, f"{live} connections of wrk"
+        # Each answer is a packet, and may have another one that acknowledges its request.
+        end = time.monotonic() + 20
+        while int(self.counter.read_text()) < before + 500 and time.monotonic() < end:
+            time.sleep(0.05)
         return self
 
     def _end(self):
