@@ -21,7 +21,8 @@ OBJECTS = int(os.environ.get("STORE_OBJECTS", "2000"))
 # MB of a store that has room for them.
 SIZE = max(24, OBJECTS * 5 // 1000)
 
-VM_OPTIONS = {"pmem": max(384, SIZE * 5 // 4), "mem": 768}
+# Persistent memory comes in pieces of 128 MiB.
+VM_OPTIONS = {"pmem": max(384, -(-SIZE * 5 // 4 // 128) * 128), "mem": 768}
 
 
 @pytest.fixture(autouse=True)
