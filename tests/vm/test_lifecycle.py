@@ -39,6 +39,7 @@ def test_killed_under_load_20_times(vm):
         memory.note()
     memory.check()
     with serving(vm):
+        reachable(vm)
         assert answer(vm) == 64
 
 
