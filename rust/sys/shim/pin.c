@@ -190,7 +190,8 @@ static void unpin(struct nms_pinned *p)
 	if (p->map)
 		vunmap(p->map);
 	p->map = NULL;
-	if (p->dax && p->count)
+	/* Of memory that was refused the network has had nothing. */
+	if (p->dax && !p->why)
 		p->pgmap = get_dev_pagemap(page_to_pfn(p->pages[0]));
 	if (p->dax)
 		unpin_user_pages(p->pages, p->count);
