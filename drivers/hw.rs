@@ -7,7 +7,8 @@
 //! under one lock.
 
 use super::{e1000, i40e, ixgbe};
-use crate::sys::nicops::DescRing;
+use crate::sys::nicops::{DescRing, Descriptor};
+use core::marker::PhantomData;
 
 /// TCP's number among IP protocols.
 const PROTOCOL_TCP: u32 = 6;
@@ -97,42 +98,127 @@ impl Offload {
     }
 }
 
-/// A ring of receive descriptors. Numbers of descriptors are below [`count`](Self::count).
-pub(crate) trait RxRing {
+/// What the hardware writes back into the second word of a receive descriptor.
+pub(crate) trait RxFormat {
+    /// Bit: done. Not set in a word of 0.
+    const DONE: u64;
+    /// Bits that a good frame has not.
+    const BAD: u64;
+    /// Bits of which the last descriptor of a frame has one.
+    const LAST: u64;
+    /// Bytes in the buffer, without CRC.
+    fn len(second: u64) -> u16;
+    /// Whether the hardware verified the TCP or UDP checksum; `first` reads the first word.
+    fn csum_ok(second: u64, first: impl Fn() -> u64) -> bool;
+}
+
+/// A ring of receive descriptors of a chip: all that are known take an empty buffer by its address
+/// in the first word and zeros in the second. Numbers of descriptors are below
+/// [`count`](Self::count).
+///
+/// # Invariants
+///
+/// The memory stays valid as long as the ring lives: the queue drops it in the driver's stop()
+/// call, before the driver frees or reuses the memory.
+pub(crate) struct RxRing<F> {
+    memory: DescRing,
+    format: PhantomData<F>,
+}
+
+impl<F: RxFormat> RxRing<F> {
+    fn new(memory: DescRing) -> Self {
+        Self {
+            memory,
+            format: PhantomData,
+        }
+    }
+
     /// Number of descriptors.
-    fn count(&self) -> u32;
-    /// Gives descriptor `i` an empty buffer at bus address `dma`.
-    fn post(&mut self, i: u32, dma: u64);
+    #[inline]
+    pub(crate) fn count(&self) -> u32 {
+        self.memory.count()
+    }
+
+    /// Gives descriptor `i` an empty buffer at bus address `dma`, as `put(dma, 0)` does.
+    #[inline]
+    pub(crate) fn post(&mut self, i: u32, dma: u64) {
+        self.memory.put(i, dma, 0);
+    }
+
     /// What arrived in descriptor `i`, if the hardware is done with it.
-    fn reap(&self, i: u32) -> Option<Received>;
+    #[inline]
+    pub(crate) fn reap(&self, i: u32) -> Option<Received> {
+        // One load, so that all of it belongs together.
+        let second = self.memory.read(i, 1);
+        if second & F::DONE == 0 {
+            return None;
+        }
+        self.memory.read_barrier();
+        Some(Received {
+            len: F::len(second),
+            eop: second & F::LAST != 0,
+            csum_ok: F::csum_ok(second, || self.memory.read(i, 0)),
+            bad: second & F::BAD != 0,
+        })
+    }
+
+    /// Up to `max` descriptors from `from` on, but none over the end of the ring.
+    #[inline]
+    pub(crate) fn run(&self, from: u32, max: u32) -> &[Descriptor] {
+        self.memory.run(from, max)
+    }
+
     /// Tells the hardware that the descriptors before `next` are its own.
-    fn doorbell(&mut self, next: u32);
+    #[inline]
+    pub(crate) fn doorbell(&mut self, next: u32) {
+        self.memory.doorbell(next);
+    }
 }
 
 /// A ring of transmit descriptors. Numbers of descriptors are below [`count`](Self::count).
 pub(crate) trait TxRing {
+    /// Bit of a data descriptor's second word: a report is asked for.
+    const REPORT: u64;
+    /// The descriptors.
+    fn memory(&self) -> &DescRing;
     /// Number of descriptors.
-    fn count(&self) -> u32;
+    #[inline]
+    fn count(&self) -> u32 {
+        self.memory().count()
+    }
     /// Writes the descriptor that announces `offload` to `i`, if one is needed before the frame's
     /// data. False: nothing was written.
     fn prepare(&mut self, i: u32, offload: &Offload) -> bool;
-    /// Whether a piece of that many bytes takes just one descriptor; else the next two tell more.
-    fn simple(&self, len: u32, offload: &Offload) -> bool;
+    /// Up to that many bytes a piece takes just one descriptor; beyond, the next two tell more.
+    fn simple(&self, offload: &Offload) -> u32;
     /// Most bytes that a descriptor may hold: (of a frame's first one, of the others).
     fn limits(&self, offload: &Offload) -> (u32, u32);
     /// Bytes that the last descriptor of a frame must be split by, or 0: errata.
-    fn tail_split(&mut self, offload: &Offload) -> u32;
+    #[inline]
+    fn tail_split(&mut self, _offload: &Offload) -> u32 {
+        0
+    }
+    /// Second word of the descriptor of a whole frame, of up to [`simple`](Self::simple) bytes and
+    /// without offload, whose address is the first.
+    fn whole(len: u32) -> u64;
     /// Writes a data descriptor: `len` bytes at bus address `dma`.
     fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload);
     /// The frame begun, and with it what [`prepare`](Self::prepare) wrote, is not sent after all.
-    fn cancel(&mut self);
+    fn cancel(&mut self) {}
     /// Asks for a report when descriptor `i`, the last of a frame, is done. Before the doorbell.
-    fn report(&mut self, i: u32);
+    #[inline]
+    fn report(&mut self, i: u32) {
+        let word = self.memory().read(i, 1);
+        self.memory().write(i, 1, word | Self::REPORT);
+    }
     /// Whether the hardware is done with descriptor `i`, for which a report was asked, and with
     /// all before it.
     fn complete(&self, i: u32) -> bool;
     /// Tells the hardware that the descriptors before `next` are its own.
-    fn doorbell(&mut self, next: u32);
+    #[inline]
+    fn doorbell(&mut self, next: u32) {
+        self.memory().doorbell(next);
+    }
 }
 
 /// Drivers that are known.
@@ -195,9 +281,9 @@ impl Driver {
     /// A receive ring of this driver in `memory`.
     pub(crate) fn rx_ring(self, memory: DescRing) -> HwRx {
         match self {
-            Self::E1000 => HwRx::E1000(e1000::RxRing::new(memory)),
-            Self::I40e => HwRx::I40e(i40e::RxRing::new(memory)),
-            Self::Ixgbe => HwRx::Ixgbe(ixgbe::RxRing::new(memory)),
+            Self::E1000 => HwRx::E1000(RxRing::new(memory)),
+            Self::I40e => HwRx::I40e(RxRing::new(memory)),
+            Self::Ixgbe => HwRx::Ixgbe(RxRing::new(memory)),
         }
     }
 
@@ -211,11 +297,12 @@ impl Driver {
     }
 }
 
-/// A receive ring of any driver: calls are resolved by a match, not through a table.
+/// A receive ring of any driver: calls are resolved by a match, not through a table; of a batch,
+/// once for all of it.
 pub(crate) enum HwRx {
-    E1000(e1000::RxRing),
-    I40e(i40e::RxRing),
-    Ixgbe(ixgbe::RxRing),
+    E1000(RxRing<e1000::RxFormat>),
+    I40e(RxRing<i40e::RxFormat>),
+    Ixgbe(RxRing<ixgbe::RxFormat>),
 }
 
 /// A transmit ring of any driver.
@@ -225,74 +312,86 @@ pub(crate) enum HwTx {
     Ixgbe(ixgbe::TxRing),
 }
 
-macro_rules! each {
-    ($self:ident, $ring:ident => $call:expr) => {
-        match $self {
-            Self::E1000($ring) => $call,
-            Self::I40e($ring) => $call,
-            Self::Ixgbe($ring) => $call,
+/// Does `$call` with the ring of whatever driver it is, as code of its own for each.
+macro_rules! with_ring {
+    ($kind:ident, $any:expr, $ring:ident => $call:expr) => {
+        match $any {
+            $crate::drivers::hw::$kind::E1000($ring) => $call,
+            $crate::drivers::hw::$kind::I40e($ring) => $call,
+            $crate::drivers::hw::$kind::Ixgbe($ring) => $call,
         }
     };
 }
+pub(crate) use with_ring;
 
-impl RxRing for HwRx {
+impl HwRx {
+    /// See [`RxRing::count`].
     #[inline]
-    fn count(&self) -> u32 {
-        each!(self, r => r.count())
+    pub(crate) fn count(&self) -> u32 {
+        with_ring!(HwRx, self, r => r.count())
     }
+    /// See [`RxRing::post`].
     #[inline]
-    fn post(&mut self, i: u32, dma: u64) {
-        each!(self, r => r.post(i, dma));
+    pub(crate) fn post(&mut self, i: u32, dma: u64) {
+        with_ring!(HwRx, self, r => r.post(i, dma));
     }
+    /// See [`RxRing::reap`].
     #[inline]
-    fn reap(&self, i: u32) -> Option<Received> {
-        each!(self, r => r.reap(i))
+    pub(crate) fn reap(&self, i: u32) -> Option<Received> {
+        with_ring!(HwRx, self, r => r.reap(i))
     }
+    /// See [`RxRing::run`].
     #[inline]
-    fn doorbell(&mut self, next: u32) {
-        each!(self, r => r.doorbell(next));
+    pub(crate) fn run(&self, from: u32, max: u32) -> &[Descriptor] {
+        with_ring!(HwRx, self, r => r.run(from, max))
+    }
+    /// See [`RxRing::doorbell`].
+    #[inline]
+    pub(crate) fn doorbell(&mut self, next: u32) {
+        with_ring!(HwRx, self, r => r.doorbell(next));
     }
 }
 
-impl TxRing for HwTx {
+/// The methods of [`TxRing`], of whatever driver.
+impl HwTx {
     #[inline]
-    fn count(&self) -> u32 {
-        each!(self, r => r.count())
+    pub(crate) fn count(&self) -> u32 {
+        with_ring!(HwTx, self, r => r.count())
     }
     #[inline]
-    fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
-        each!(self, r => r.prepare(i, offload))
+    pub(crate) fn prepare(&mut self, i: u32, offload: &Offload) -> bool {
+        with_ring!(HwTx, self, r => r.prepare(i, offload))
     }
     #[inline]
-    fn simple(&self, len: u32, offload: &Offload) -> bool {
-        each!(self, r => r.simple(len, offload))
+    pub(crate) fn simple(&self, offload: &Offload) -> u32 {
+        with_ring!(HwTx, self, r => r.simple(offload))
     }
     #[inline]
-    fn limits(&self, offload: &Offload) -> (u32, u32) {
-        each!(self, r => r.limits(offload))
+    pub(crate) fn limits(&self, offload: &Offload) -> (u32, u32) {
+        with_ring!(HwTx, self, r => r.limits(offload))
     }
     #[inline]
-    fn tail_split(&mut self, offload: &Offload) -> u32 {
-        each!(self, r => r.tail_split(offload))
+    pub(crate) fn tail_split(&mut self, offload: &Offload) -> u32 {
+        with_ring!(HwTx, self, r => r.tail_split(offload))
     }
     #[inline]
-    fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
-        each!(self, r => r.push(i, dma, len, last, offload));
+    pub(crate) fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
+        with_ring!(HwTx, self, r => r.push(i, dma, len, last, offload));
     }
     #[inline]
-    fn cancel(&mut self) {
-        each!(self, r => r.cancel());
+    pub(crate) fn cancel(&mut self) {
+        with_ring!(HwTx, self, r => r.cancel());
     }
     #[inline]
-    fn report(&mut self, i: u32) {
-        each!(self, r => r.report(i));
+    pub(crate) fn report(&mut self, i: u32) {
+        with_ring!(HwTx, self, r => r.report(i));
     }
     #[inline]
-    fn complete(&self, i: u32) -> bool {
-        each!(self, r => r.complete(i))
+    pub(crate) fn complete(&self, i: u32) -> bool {
+        with_ring!(HwTx, self, r => r.complete(i))
     }
     #[inline]
-    fn doorbell(&mut self, next: u32) {
-        each!(self, r => r.doorbell(next));
+    pub(crate) fn doorbell(&mut self, next: u32) {
+        with_ring!(HwTx, self, r => r.doorbell(next));
     }
 }

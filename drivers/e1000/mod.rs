@@ -4,7 +4,7 @@
 
 mod ring;
 
-pub(crate) use ring::{RxRing, TxRing};
+pub(crate) use ring::{RxFormat, TxRing};
 
 /// Receive buffer lengths that RCTL.BSIZE can express and that hold a whole frame of MTU 1500.
 pub(crate) const RX_BUF_SIZES: &[u32] = &[2048, 4096, 8192, 16384];

@@ -3,13 +3,8 @@
 //! Descriptors of the e1000: legacy ones for receive and for plain frames, extended ones for
 //! frames with offloads ("PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's
 //! Manual", sections 3.2 and 3.3).
-//!
-//! # Invariants
-//!
-//! The memory of a [`DescRing`] stays valid as long as the ring value lives: the queue drops it in
-//! the driver's stop() call, before the driver frees or reuses the memory.
 
-use crate::drivers::hw::{self, Offload, Received};
+use crate::drivers::hw::{self, Offload};
 use crate::sys::nicops::DescRing;
 
 // Second word of a receive descriptor, as the hardware writes it back.
@@ -46,49 +41,22 @@ const TX_FIRST_MAX: u32 = 2015;
 /// bytes gives the data before it time to be read.
 const TX_SENTINEL: u32 = 4;
 
-/// The receive ring.
-pub(crate) struct RxRing {
-    memory: DescRing,
-}
+/// The receive descriptors.
+pub(crate) struct RxFormat;
 
-impl RxRing {
-    pub(crate) fn new(memory: DescRing) -> Self {
-        Self { memory }
-    }
-}
+impl hw::RxFormat for RxFormat {
+    const DONE: u64 = RXD_DD;
+    const BAD: u64 = RXD_FRAME_ERRORS;
+    const LAST: u64 = RXD_EOP;
 
-impl hw::RxRing for RxRing {
-    #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    #[inline(always)]
+    fn len(second: u64) -> u16 {
+        second as u16
     }
 
     #[inline]
-    fn post(&mut self, i: u32, dma: u64) {
-        self.memory.write(i, 0, dma);
-        // Status 0: not done.
-        self.memory.write(i, 1, 0);
-    }
-
-    #[inline]
-    fn reap(&self, i: u32) -> Option<Received> {
-        // One load, so the length belongs to the status.
-        let word = self.memory.read(i, 1);
-        if word & RXD_DD == 0 {
-            return None;
-        }
-        self.memory.read_barrier();
-        Some(Received {
-            len: word as u16,
-            eop: word & RXD_EOP != 0,
-            csum_ok: word & (RXD_IXSM | RXD_TCPCS | RXD_TCPE) == RXD_TCPCS,
-            bad: word & RXD_FRAME_ERRORS != 0,
-        })
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
+    fn csum_ok(second: u64, _first: impl Fn() -> u64) -> bool {
+        second & (RXD_IXSM | RXD_TCPCS | RXD_TCPE) == RXD_TCPCS
     }
 }
 
@@ -112,9 +80,11 @@ impl TxRing {
 }
 
 impl hw::TxRing for TxRing {
+    const REPORT: u64 = TXD_RS;
+
     #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    fn memory(&self) -> &DescRing {
+        &self.memory
     }
 
     #[inline]
@@ -128,8 +98,7 @@ impl hw::TxRing for TxRing {
                 self.context = Some((l4, field));
                 // TUCSS, TUCSO; TUCSE 0: to the end of the frame.
                 let upper = u64::from(l4) | u64::from(field) << 8;
-                self.memory.write(i, 0, upper << 32);
-                self.memory.write(i, 1, TXD_DEXT | CTX_TCP);
+                self.memory.put(i, upper << 32, TXD_DEXT | CTX_TCP);
                 true
             }
             Offload::Tso {
@@ -148,19 +117,14 @@ impl hw::TxRing for TxRing {
                     u64::from(l4).saturating_sub(1)
                 };
                 let tcp_field = u64::from(l4) + 16;
-                self.memory.write(
+                let ip = if v6 { 0 } else { CTX_IP };
+                self.memory.put(
                     i,
-                    0,
                     u64::from(l3)
                         | (ip_field & 0xff) << 8
                         | ip_end << 16
                         | u64::from(l4) << 32
                         | (tcp_field & 0xff) << 40,
-                );
-                let ip = if v6 { 0 } else { CTX_IP };
-                self.memory.write(
-                    i,
-                    1,
                     TXD_DEXT
                         | TXD_TSE
                         | CTX_TCP
@@ -175,8 +139,12 @@ impl hw::TxRing for TxRing {
     }
 
     #[inline]
-    fn simple(&self, len: u32, offload: &Offload) -> bool {
-        len <= TX_FIRST_MAX && !self.after_tso && !matches!(offload, Offload::Tso { .. })
+    fn simple(&self, offload: &Offload) -> u32 {
+        if self.after_tso || matches!(offload, Offload::Tso { .. }) {
+            0
+        } else {
+            TX_FIRST_MAX
+        }
     }
 
     fn limits(&self, offload: &Offload) -> (u32, u32) {
@@ -201,6 +169,11 @@ impl hw::TxRing for TxRing {
         0
     }
 
+    #[inline(always)]
+    fn whole(len: u32) -> u64 {
+        TXD_IFCS | TXD_EOP | u64::from(len)
+    }
+
     #[inline]
     fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
         let command = match *offload {
@@ -212,20 +185,13 @@ impl hw::TxRing for TxRing {
             }
         };
         let eop = if last { TXD_EOP } else { 0 };
-        self.memory.write(i, 0, dma);
         self.memory
-            .write(i, 1, command | eop | u64::from(len & 0xffff));
+            .put(i, dma, command | eop | u64::from(len & 0xffff));
     }
 
     #[inline]
     fn cancel(&mut self) {
         self.context = None;
-    }
-
-    #[inline]
-    fn report(&mut self, i: u32) {
-        let word = self.memory.read(i, 1);
-        self.memory.write(i, 1, word | TXD_RS);
     }
 
     #[inline]
@@ -235,10 +201,5 @@ impl hw::TxRing for TxRing {
             self.memory.read_barrier();
         }
         done
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
     }
 }

@@ -4,7 +4,7 @@
 
 mod ring;
 
-pub(crate) use ring::{can, RxRing, TxRing};
+pub(crate) use ring::{can, RxFormat, TxRing};
 
 /// Receive buffer lengths in bytes: multiples of 128, of which these fit buffers of pools.
 pub(crate) const RX_BUF_SIZES: &[u32] = &[2048, 4096];

@@ -3,13 +3,8 @@
 //! Descriptors of the Intel Ethernet 700 series ("Intel Ethernet Controller X710/XXV710/XL710
 //! Datasheet", sections 8.3.2 and 8.4.2). Sent frames are reported by the number of the next
 //! descriptor that the hardware has to look at, which it writes behind the ring.
-//!
-//! # Invariants
-//!
-//! The memory of a [`DescRing`] stays valid as long as the ring value lives: the queue drops it in
-//! the driver's stop() call, before the driver frees or reuses the memory.
 
-use crate::drivers::hw::{self, Offload, Received};
+use crate::drivers::hw::{self, Offload};
 use crate::sys::nicops::DescRing;
 
 // Receive, second word as written back: status, errors from bit 19 on, type, length.
@@ -87,66 +82,31 @@ pub(crate) fn can(offload: &Offload) -> bool {
     l3 % 2 == 0 && l4 > l3 && (l4 - l3) % 4 == 0 && l4_len % 4 == 0 && (8..=60).contains(&l4_len)
 }
 
-/// The receive ring.
-pub(crate) struct RxRing {
-    memory: DescRing,
-}
+/// The receive descriptors.
+pub(crate) struct RxFormat;
 
-impl RxRing {
-    pub(crate) fn new(memory: DescRing) -> Self {
-        Self { memory }
-    }
-}
+impl hw::RxFormat for RxFormat {
+    const DONE: u64 = RXD_DD;
+    const BAD: u64 = RXD_FRAME_ERRORS | RXD_STATUS;
+    const LAST: u64 = RXD_EOF | RXD_STATUS;
 
-impl hw::RxRing for RxRing {
-    #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    #[inline(always)]
+    fn len(second: u64) -> u16 {
+        ((second >> RXD_LEN_SHIFT) & RXD_LEN_MASK) as u16
     }
 
     #[inline]
-    fn post(&mut self, i: u32, dma: u64) {
-        self.memory.write(i, 0, dma);
-        // No header buffer: bit 0 of its address is "done" when written back.
-        self.memory.write(i, 1, 0);
-    }
-
-    #[inline]
-    fn reap(&self, i: u32) -> Option<Received> {
-        // One load, so the length belongs to the status.
-        let word = self.memory.read(i, 1);
-        if word & RXD_DD == 0 {
-            return None;
-        }
-        self.memory.read_barrier();
-        if word & RXD_STATUS != 0 {
-            return Some(Received {
-                len: 0,
-                eop: true,
-                csum_ok: false,
-                bad: true,
-            });
-        }
-        let summed = word & (RXD_L3L4P | RXD_SUM_ERRORS | RXD_IPV6EXADD) == RXD_L3L4P;
-        let ptype = (word >> RXD_PTYPE_SHIFT) & 0xff;
-        Some(Received {
-            len: ((word >> RXD_LEN_SHIFT) & RXD_LEN_MASK) as u16,
-            eop: word & RXD_EOF != 0,
-            csum_ok: summed && PTYPES_SUMMED.contains(&ptype),
-            bad: word & RXD_FRAME_ERRORS != 0,
-        })
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
+    fn csum_ok(second: u64, _first: impl Fn() -> u64) -> bool {
+        let summed = second & (RXD_L3L4P | RXD_SUM_ERRORS | RXD_IPV6EXADD) == RXD_L3L4P;
+        let ptype = (second >> RXD_PTYPE_SHIFT) & 0xff;
+        summed && PTYPES_SUMMED.contains(&ptype)
     }
 }
 
 /// The transmit ring.
 pub(crate) struct TxRing {
     memory: DescRing,
-    /// Descriptor after the last one written.
+    /// Descriptor after the last one that a report was asked for.
     next: u32,
 }
 
@@ -191,9 +151,11 @@ fn command(offload: &Offload) -> u64 {
 }
 
 impl hw::TxRing for TxRing {
+    const REPORT: u64 = TXD_RS;
+
     #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    fn memory(&self) -> &DescRing {
+        &self.memory
     }
 
     #[inline]
@@ -203,41 +165,37 @@ impl hw::TxRing for TxRing {
         };
         let sizes = (u64::from(payload & 0x3_ffff) << CTX_PAYLOAD_SHIFT)
             | (u64::from(mss & 0x3fff) << CTX_MSS_SHIFT);
-        self.memory.write(i, 0, 0);
-        self.memory.write(i, 1, CTX_TYPE | CTX_TSO | sizes);
+        self.memory.put(i, 0, CTX_TYPE | CTX_TSO | sizes);
         true
     }
 
     #[inline]
-    fn simple(&self, len: u32, _offload: &Offload) -> bool {
-        len <= TX_MAX
+    fn simple(&self, _offload: &Offload) -> u32 {
+        TX_MAX
     }
 
     fn limits(&self, _offload: &Offload) -> (u32, u32) {
         (TX_MAX, TX_MAX)
     }
 
-    fn tail_split(&mut self, _offload: &Offload) -> u32 {
-        0
+    #[inline(always)]
+    fn whole(len: u32) -> u64 {
+        TXD_ICRC | TXD_EOP | u64::from(len) << TXD_LEN_SHIFT
     }
 
     #[inline]
     fn push(&mut self, i: u32, dma: u64, len: u32, last: bool, offload: &Offload) {
         let eop = if last { TXD_EOP } else { 0 };
         let word = command(offload) | eop | (u64::from(len & 0x3fff) << TXD_LEN_SHIFT);
-        self.memory.write(i, 0, dma);
-        self.memory.write(i, 1, word);
-        let next = i + 1;
-        self.next = if next == self.count() { 0 } else { next };
+        self.memory.put(i, dma, word);
     }
-
-    #[inline]
-    fn cancel(&mut self) {}
 
     #[inline]
     fn report(&mut self, i: u32) {
         let word = self.memory.read(i, 1);
         self.memory.write(i, 1, word | TXD_RS);
+        let next = i + 1;
+        self.next = if next == self.count() { 0 } else { next };
     }
 
     #[inline]
@@ -260,10 +218,5 @@ impl hw::TxRing for TxRing {
             self.memory.read_barrier();
         }
         done
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
     }
 }

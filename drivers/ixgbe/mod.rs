@@ -4,7 +4,7 @@
 
 mod ring;
 
-pub(crate) use ring::{can, RxRing, TxRing};
+pub(crate) use ring::{can, RxFormat, TxRing};
 
 /// Receive buffer lengths that SRRCTL.BSIZEPACKET can express, in bytes. A frame that does not fit
 /// one buffer goes on in the next.

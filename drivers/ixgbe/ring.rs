@@ -5,13 +5,8 @@
 //!
 //! The driver leaves TXDCTL.WTHRESH at 0 in netmap mode: otherwise the hardware takes no notice of
 //! the RS bit and writes back every descriptor.
-//!
-//! # Invariants
-//!
-//! The memory of a [`DescRing`] stays valid as long as the ring value lives: the queue drops it in
-//! the driver's stop() call, before the driver frees or reuses the memory.
 
-use crate::drivers::hw::{self, Offload, Received};
+use crate::drivers::hw::{self, Offload};
 use crate::sys::nicops::DescRing;
 
 // Receive, first word as written back: packet type and RSS hash.
@@ -72,50 +67,23 @@ pub(crate) fn can(offload: &Offload) -> bool {
     }
 }
 
-/// The receive ring.
-pub(crate) struct RxRing {
-    memory: DescRing,
-}
+/// The receive descriptors.
+pub(crate) struct RxFormat;
 
-impl RxRing {
-    pub(crate) fn new(memory: DescRing) -> Self {
-        Self { memory }
-    }
-}
+impl hw::RxFormat for RxFormat {
+    const DONE: u64 = RXD_DD;
+    const BAD: u64 = RXD_FRAME_ERRORS;
+    const LAST: u64 = RXD_EOP;
 
-impl hw::RxRing for RxRing {
-    #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    #[inline(always)]
+    fn len(second: u64) -> u16 {
+        (second >> RXD_LEN_SHIFT) as u16
     }
 
     #[inline]
-    fn post(&mut self, i: u32, dma: u64) {
-        self.memory.write(i, 0, dma);
-        // No header buffer, which also means not done.
-        self.memory.write(i, 1, 0);
-    }
-
-    #[inline]
-    fn reap(&self, i: u32) -> Option<Received> {
-        // One load, so the length belongs to the status.
-        let word = self.memory.read(i, 1);
-        if word & RXD_DD == 0 {
-            return None;
-        }
-        self.memory.read_barrier();
-        let summed = word & (RXD_L4CS | RXD_SUM_ERRORS) == RXD_L4CS;
-        Some(Received {
-            len: (word >> RXD_LEN_SHIFT) as u16,
-            eop: word & RXD_EOP != 0,
-            csum_ok: summed && self.memory.read(i, 0) & RXD_TUNNEL == 0,
-            bad: word & RXD_FRAME_ERRORS != 0,
-        })
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
+    fn csum_ok(second: u64, first: impl Fn() -> u64) -> bool {
+        let summed = second & (RXD_L4CS | RXD_SUM_ERRORS) == RXD_L4CS;
+        summed && first() & RXD_TUNNEL == 0
     }
 }
 
@@ -173,9 +141,11 @@ fn context(offload: &Offload) -> Option<Context> {
 }
 
 impl hw::TxRing for TxRing {
+    const REPORT: u64 = TXD_RS;
+
     #[inline]
-    fn count(&self) -> u32 {
-        self.memory.count()
+    fn memory(&self) -> &DescRing {
+        &self.memory
     }
 
     #[inline]
@@ -193,22 +163,23 @@ impl hw::TxRing for TxRing {
             return false;
         }
         *kept = wanted;
-        self.memory.write(i, 0, low);
-        self.memory.write(i, 1, high);
+        self.memory.put(i, low, high);
         true
     }
 
     #[inline]
-    fn simple(&self, len: u32, _offload: &Offload) -> bool {
-        len <= TX_MAX
+    fn simple(&self, _offload: &Offload) -> u32 {
+        TX_MAX
     }
 
     fn limits(&self, _offload: &Offload) -> (u32, u32) {
         (TX_MAX, TX_MAX)
     }
 
-    fn tail_split(&mut self, _offload: &Offload) -> u32 {
-        0
+    #[inline(always)]
+    fn whole(len: u32) -> u64 {
+        let len = u64::from(len);
+        TXD_DATA | TXD_DEXT | TXD_IFCS | TXD_EOP | len | len << TXD_PAYLEN_SHIFT
     }
 
     #[inline]
@@ -244,8 +215,7 @@ impl hw::TxRing for TxRing {
         if last {
             self.bytes = 0;
         }
-        self.memory.write(i, 0, dma);
-        self.memory.write(i, 1, word);
+        self.memory.put(i, dma, word);
     }
 
     #[inline]
@@ -256,22 +226,11 @@ impl hw::TxRing for TxRing {
     }
 
     #[inline]
-    fn report(&mut self, i: u32) {
-        let word = self.memory.read(i, 1);
-        self.memory.write(i, 1, word | TXD_RS);
-    }
-
-    #[inline]
     fn complete(&self, i: u32) -> bool {
         let done = self.memory.read(i, 1) & TXD_DD != 0;
         if done {
             self.memory.read_barrier();
         }
         done
-    }
-
-    #[inline]
-    fn doorbell(&mut self, next: u32) {
-        self.memory.doorbell(next);
     }
 }

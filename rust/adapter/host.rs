@@ -152,7 +152,20 @@ impl HostLane {
 pub(super) fn take_back(ring: &Kring, st: &mut KringState, head: u32) -> Result {
     while st.cursor.hwcur() != head {
         let i = st.cursor.hwcur();
-        if st.take_slot(&ring.mem, i).is_none() || !st.cursor.take(1) {
+        let count = st.cursor.distance(i, head);
+        let mut span = st.span(&ring.mem, i, count);
+        let mut taken = 0;
+        while span.take() {
+            taken += 1;
+        }
+        // A slot that is refused here may be a rare case all the same.
+        if taken == 0 {
+            if st.take_slot(&ring.mem, i).is_none() {
+                return Err(EFAULT);
+            }
+            taken = 1;
+        }
+        if !st.cursor.take(taken) {
             return Err(EFAULT);
         }
     }

@@ -10,6 +10,7 @@
 
 #![deny(unsafe_code)]
 
+use super::span::Span;
 use crate::{
     mem::{
         object::RingObject,
@@ -77,7 +78,7 @@ pub(crate) struct Kring {
 
 const EXCLUSIVE: u32 = 1 << 31;
 /// Flag in `bufs`; indices are smaller by far.
-const HELD: u32 = 1 << 31;
+pub(super) const HELD: u32 = 1 << 31;
 
 /// What a sync works with.
 pub(crate) struct KringState {
@@ -330,14 +331,13 @@ impl KringState {
         );
     }
 
-    /// Makes the Held buffer `idx` of slot `i` the application's again. The slot is not written.
-    #[inline]
-    pub(crate) fn return_buf(&mut self, i: u32, idx: u32) {
-        if let Some(at) = self.bufs.get_mut(i as usize) {
-            if self.cache.deliver(idx, self.owner) {
-                *at = idx;
-            }
-        }
+    /// Up to `count` slots from `from` on, but none over the end of the ring, for a batch.
+    pub(crate) fn span<'a>(&'a mut self, mem: &'a RingMem, from: u32, count: u32) -> Span<'a> {
+        let from = from as usize;
+        let end = (from + count as usize).min(self.bufs.len());
+        let slots = mem.slots().get(from..end).unwrap_or(&[]);
+        let bufs = self.bufs.get_mut(from..end).unwrap_or(&mut []);
+        Span::new(slots, bufs, self.cache.pool().hand(self.owner))
     }
 
     /// Gives slot `i` to the application with buffer `idx` (Held, NicRx or Lent), which becomes

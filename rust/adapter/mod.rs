@@ -12,6 +12,7 @@ pub(crate) mod kring;
 pub(crate) mod nic;
 pub(crate) mod queue;
 pub(crate) mod raw;
+pub(crate) mod span;
 
 use crate::{
     mem::Pool,

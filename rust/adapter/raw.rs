@@ -14,13 +14,14 @@
 
 #![deny(unsafe_code)]
 
+mod rx;
+mod tx;
+
 use super::host::{self, HostLane};
 use super::kring::{Kring, KringState};
 use super::nic::{Nic, Upper};
-use super::queue::{RxQueue, TxQueue};
 use super::{Backend, Port, Shape, Wish};
 use crate::drivers::hw::Driver as Chip;
-use crate::nmcore::abi::{Slot, NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT};
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
 use crate::sys::netdev::{Event, NetDev, Rtnl};
@@ -28,15 +29,12 @@ use crate::sys::netns::Net;
 use crate::sys::nicops::Driver;
 use crate::sys::skb::Skb;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
-
-/// Slots of one frame at most.
-const MAX_FRAGS: usize = 64;
-/// Bytes of an Ethernet header.
-const ETHERNET: u32 = 14;
+use rx::RxLane;
+use tx::TxLane;
 
 /// The backend for a NIC.
 ///
@@ -83,24 +81,6 @@ fn link() -> Result<Link> {
     KBox::pin_init(new_mutex!(None, "netmap_link"), GFP_KERNEL)
 }
 
-/// A receive ring.
-struct RxLane {
-    ring: Arc<Kring>,
-    nic: Link,
-    /// First of the kernel's slots whose buffer the NIC does not have. Changes under the ring's
-    /// lock.
-    posted: AtomicU32,
-}
-
-/// A transmit ring.
-struct TxLane {
-    ring: Arc<Kring>,
-    nic: Link,
-    /// Oldest slot that the NIC may still be sending, `hwcur` if none. Changes under the ring's
-    /// lock.
-    done: AtomicU32,
-}
-
 /// The rings of an open port, between application and NIC.
 struct Wire {
     rx: KVec<RxLane>,
@@ -128,27 +108,11 @@ impl Backend for Raw {
         let dev = NetDev::by_name(&port.net, name, rtnl).ok_or(ENXIO)?;
         let mut rx = KVec::with_capacity(port.rx.len(), GFP_KERNEL)?;
         for ring in port.rx.iter() {
-            let posted = AtomicU32::new(ring.state.lock().cursor.hwtail());
-            rx.push(
-                RxLane {
-                    ring: ring.clone(),
-                    nic: link()?,
-                    posted,
-                },
-                GFP_KERNEL,
-            )?;
+            rx.push(RxLane::new(ring.clone())?, GFP_KERNEL)?;
         }
         let mut tx = KVec::with_capacity(port.tx.len(), GFP_KERNEL)?;
         for ring in port.tx.iter() {
-            let done = AtomicU32::new(ring.state.lock().cursor.hwcur());
-            tx.push(
-                TxLane {
-                    ring: ring.clone(),
-                    nic: link()?,
-                    done,
-                },
-                GFP_KERNEL,
-            )?;
+            tx.push(TxLane::new(ring.clone())?, GFP_KERNEL)?;
         }
         let mut host = KVec::with_capacity(port.host_rx.len(), GFP_KERNEL)?;
         for ring in port.host_rx.iter() {
@@ -244,204 +208,6 @@ impl Backend for Raw {
     }
 }
 
-impl RxLane {
-    /// Fills slots with what has arrived, then posts what the application has given back.
-    fn sync(&self, st: &mut KringState, rx: &mut RxQueue) {
-        while st.cursor.room() > 0 {
-            let Some(done) = rx.peek() else {
-                break;
-            };
-            if done.bad {
-                rx.recycle();
-                continue;
-            }
-            rx.take();
-            let i = st.cursor.hwtail();
-            let flags = if done.eop { 0 } else { NS_MOREFRAG };
-            let slot = Slot {
-                len: done.len,
-                flags,
-                ..Slot::ZERO
-            };
-            if !st.give_slot(&self.ring.mem, i, done.buf, slot) || !st.cursor.give(1) {
-                break;
-            }
-        }
-        self.post(st, rx);
-        rx.doorbell();
-    }
-
-    /// Posts the buffers of the kernel's slots, but for one: a ring is never all the NIC's.
-    fn post(&self, st: &mut KringState, rx: &mut RxQueue) {
-        let mut at = self.posted.load(Relaxed);
-        while st.cursor.next(at) != st.cursor.hwcur() && rx.room() > 0 {
-            let own = st.release(at).filter(|&idx| st.cache.post(idx));
-            let Some(idx) = own.or_else(|| rx.cache.get_nic()) else {
-                break;
-            };
-            if !rx.post_nic(idx) {
-                break;
-            }
-            at = st.cursor.next(at);
-        }
-        self.posted.store(at, Relaxed);
-    }
-}
-
-impl TxLane {
-    /// Gives back the slots that have been sent, then sends those up to `head`.
-    fn sync(&self, nic: &Nic, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result {
-        self.reap(st, tx);
-        let mut result = Ok(());
-        while st.cursor.hwcur() != head {
-            match self.send(nic, st, tx, head) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(e) => {
-                    result = Err(e);
-                    break;
-                }
-            }
-        }
-        tx.doorbell();
-        self.reap(st, tx);
-        result
-    }
-
-    /// Sends the frame at `hwcur`. False: it is not complete, or there is no room.
-    ///
-    /// # Errors
-    ///
-    /// `EFAULT` for a buffer that is not the application's, `EINVAL` for lengths that are none;
-    /// such a frame is skipped.
-    fn send(&self, nic: &Nic, st: &mut KringState, tx: &mut TxQueue, head: u32) -> Result<bool> {
-        if !tx.active() {
-            return Ok(false);
-        }
-        let (mem, at) = (&self.ring.mem, st.cursor.hwcur());
-        let slot = mem.slot(at);
-        if slot.flags & NS_MOREFRAG != 0 {
-            return self.send_chain(nic, st, tx, head);
-        }
-        let len = u32::from(slot.len);
-        if len > st.cache.pool().buf_size() || !(ETHERNET..=nic.max_frame()).contains(&len) {
-            let _ = st.cursor.take(1);
-            return if len == 0 { Ok(true) } else { Err(EINVAL) };
-        }
-        if !tx.has_room(1) {
-            return Ok(false);
-        }
-        if !st.take_buf(mem, at, slot.buf_idx) {
-            return Err(EFAULT);
-        }
-        if !tx.push_slot(slot.buf_idx, 0, len, true) {
-            tx.cancel();
-            self.give_back(st, at);
-            return Ok(false);
-        }
-        Ok(st.cursor.take(1))
-    }
-
-    /// The same for a frame of several slots.
-    fn send_chain(
-        &self,
-        nic: &Nic,
-        st: &mut KringState,
-        tx: &mut TxQueue,
-        head: u32,
-    ) -> Result<bool> {
-        let (mem, first) = (&self.ring.mem, st.cursor.hwcur());
-        let mut slots = [Slot::ZERO; MAX_FRAGS];
-        let (mut count, mut at, mut bytes, mut last) = (0, first, 0u32, false);
-        let max = st.cache.pool().buf_size();
-        let mut good = true;
-        for place in slots.iter_mut() {
-            if at == head {
-                break;
-            }
-            *place = mem.slot(at);
-            count += 1;
-            at = st.cursor.next(at);
-            bytes += u32::from(place.len);
-            good &= u32::from(place.len) <= max && (place.len > 0 || count == 1);
-            last = place.flags & NS_MOREFRAG == 0;
-            if last {
-                break;
-            }
-        }
-        let slots = slots.get(..count).unwrap_or(&[]);
-        if !last && count < MAX_FRAGS {
-            return Ok(false);
-        }
-        let pieces = nic.max_pieces().min(tx.most_pieces());
-        good &= (ETHERNET..=nic.max_frame()).contains(&bytes) && count as u32 <= pieces;
-        if !last || !good {
-            let _ = st.cursor.take(count as u32);
-            return if bytes == 0 { Ok(true) } else { Err(EINVAL) };
-        }
-        if !tx.has_room(count as u32) {
-            return Ok(false);
-        }
-        let mut at = first;
-        for (n, slot) in slots.iter().enumerate() {
-            let taken = st.take_buf(mem, at, slot.buf_idx);
-            let last = n + 1 == count;
-            if !taken || !tx.push_slot(slot.buf_idx, 0, slot.len.into(), last) {
-                tx.cancel();
-                let end = if taken { st.cursor.next(at) } else { at };
-                self.untake(st, first, end);
-                return if taken { Ok(false) } else { Err(EFAULT) };
-            }
-            at = st.cursor.next(at);
-        }
-        Ok(st.cursor.take(count as u32))
-    }
-
-    /// Makes the buffers of slots the application's again.
-    fn untake(&self, st: &mut KringState, mut at: u32, end: u32) {
-        while at != end {
-            self.give_back(st, at);
-            at = st.cursor.next(at);
-        }
-    }
-
-    fn give_back(&self, st: &mut KringState, i: u32) {
-        let Some(idx) = st.held(i) else {
-            return;
-        };
-        let slot = self.ring.mem.slot(i);
-        let flags = slot.flags & !(NS_REPORT | NS_BUF_CHANGED);
-        if flags == slot.flags && slot.buf_idx == idx {
-            // The slot can stay as it is.
-            st.return_buf(i, idx);
-        } else {
-            st.give_slot(&self.ring.mem, i, idx, Slot { flags, ..slot });
-        }
-    }
-
-    /// Gives back the slots that have been sent, in order. Slots that were skipped have no buffer
-    /// in the ring's keeping.
-    fn reap(&self, st: &mut KringState, tx: &mut TxQueue) {
-        tx.reap();
-        let mut sent = tx.take_slots();
-        let mut at = self.done.load(Relaxed);
-        let mut count = 0;
-        while at != st.cursor.hwcur() {
-            if st.held(at).is_some() {
-                if sent == 0 {
-                    break;
-                }
-                sent -= 1;
-                self.give_back(st, at);
-            }
-            at = st.cursor.next(at);
-            count += 1;
-        }
-        self.done.store(at, Relaxed);
-        let _ = st.cursor.give(count);
-    }
-}
-
 impl Wire {
     fn links(&self) -> impl Iterator<Item = &Link> {
         let rx = self.rx.iter().map(|lane| &lane.nic);
@@ -529,9 +295,7 @@ impl Upper for Wire {
 
     fn cleaned(&self, _nic: &Nic) {
         for lane in self.rx.iter() {
-            let st = lane.ring.state.lock();
-            // The NIC has given back all buffers.
-            lane.posted.store(st.cursor.hwtail(), Relaxed);
+            lane.reset();
         }
         // Who waits for room finds it: nothing is being sent any more.
         for lane in self.tx.iter() {

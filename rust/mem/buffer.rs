@@ -145,6 +145,11 @@ impl Words {
         .is_some()
     }
 
+    #[cold]
+    fn deliver_rare(&self, idx: u32, owner: u16) -> bool {
+        self.deliver(idx, owner)
+    }
+
     /// Held or NicRx -> Lent, and into `fifo` unless it is in one.
     #[inline]
     fn lend(&self, fifo: &mut Fifo, idx: u32) {
@@ -229,6 +234,72 @@ impl Words {
             to.tail = from.tail;
             to.len = to.len.wrapping_add(from.len);
         }
+    }
+}
+
+/// The words of a pool's buffers at hand for a batch of slots of one owner: the steps that nearly
+/// every buffer takes, each a comparison and a store. A word with the flag is left to [`BufCache`].
+#[derive(Clone, Copy)]
+pub(crate) struct Hand<'a> {
+    words: &'a Words,
+    entries: &'a [Entry],
+    owner: u16,
+    user: u32,
+}
+
+const HELD: u32 = bufstate::word(State::Held, 0);
+const NIC_RX: u32 = bufstate::word(State::NicRx, 0);
+
+impl<'a> Hand<'a> {
+    #[inline]
+    pub(super) fn new(words: &'a Words, owner: u16) -> Self {
+        Self {
+            words,
+            entries: &words.entries,
+            owner,
+            user: bufstate::word(State::User, owner),
+        }
+    }
+
+    /// User -> Held, as [`BufCache::take`]. `false`: left as it was; it may be possible all the same.
+    #[inline(always)]
+    pub(crate) fn take(&self, idx: u32) -> bool {
+        self.entries.get(idx as usize).is_some_and(|entry| {
+            let word = &entry.word;
+            word.compare_exchange(self.user, HELD, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
+    }
+
+    /// Held -> NicRx. `false`: left as it was; it may be possible all the same.
+    #[inline(always)]
+    pub(crate) fn post(&self, idx: u32) -> bool {
+        self.swap(idx, HELD, NIC_RX)
+    }
+
+    /// NicRx -> User. `false`: left as it was; it may be possible all the same.
+    #[inline(always)]
+    pub(crate) fn received(&self, idx: u32) -> bool {
+        self.swap(idx, NIC_RX, self.user)
+    }
+
+    /// Held -> User. `false`: it is not Held.
+    #[inline(always)]
+    pub(crate) fn sent(&self, idx: u32) -> bool {
+        self.swap(idx, HELD, self.user) || self.words.deliver_rare(idx, self.owner)
+    }
+
+    /// `from`, which only the caller changes, to `to`.
+    #[inline(always)]
+    fn swap(&self, idx: u32, from: u32, to: u32) -> bool {
+        let Some(Entry { word, .. }) = self.entries.get(idx as usize) else {
+            return false;
+        };
+        let same = word.load(Ordering::Acquire) == from;
+        if same {
+            word.store(to, Ordering::Release);
+        }
+        same
     }
 }
 

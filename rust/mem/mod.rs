@@ -6,5 +6,5 @@ pub(crate) mod buffer;
 pub(crate) mod object;
 pub(crate) mod pool;
 
-pub(crate) use buffer::BufCache;
+pub(crate) use buffer::{BufCache, Hand};
 pub(crate) use pool::Pool;

@@ -547,6 +547,12 @@ impl Pool {
         self.note_free(&central);
     }
 
+    /// The words of the buffers, for a batch of slots that belong to `owner`.
+    #[inline]
+    pub(crate) fn hand(&self, owner: u16) -> super::Hand<'_> {
+        super::Hand::new(&self.words, owner)
+    }
+
     /// Whether a buffer is the application's now.
     #[inline]
     pub(crate) fn owned(&self, idx: u32, owner: u16) -> bool {

@@ -8,7 +8,7 @@ use super::netdev::{NetDev, Rtnl};
 use super::skb::Skb;
 use crate::nmcore::Errno;
 use core::ptr::NonNull;
-use core::sync::atomic::{fence, Ordering};
+use core::sync::atomic::{fence, AtomicU64, Ordering};
 use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -76,6 +76,24 @@ impl DescRing {
         }
     }
 
+    /// Up to `max` descriptors from `from` on, but none over the end of the ring.
+    #[inline]
+    pub(crate) fn run(&self, from: u32, max: u32) -> &[Descriptor] {
+        // SAFETY: `count` descriptors, aligned to their size, valid by the invariant; every access
+        // is atomic, and what the device does is outside of Rust's view.
+        let all =
+            unsafe { core::slice::from_raw_parts(self.desc.as_ptr().cast(), self.count as usize) };
+        let end = (from as usize + max as usize).min(all.len());
+        all.get(from as usize..end).unwrap_or(&[])
+    }
+
+    /// Writes descriptor `i`, which must not be the device's.
+    #[inline]
+    pub(crate) fn put(&self, i: u32, low: u64, high: u64) {
+        self.write(i, 0, low);
+        self.write(i, 1, high);
+    }
+
     /// Number of descriptors.
     #[inline]
     pub(crate) fn count(&self) -> u32 {
@@ -105,6 +123,28 @@ impl DescRing {
     #[inline(always)]
     pub(crate) fn read_barrier(&self) {
         fence(Ordering::Acquire);
+    }
+}
+
+/// A descriptor in the memory of a ring, little-endian. The device may write it at any time.
+#[repr(C)]
+pub(crate) struct Descriptor {
+    first: AtomicU64,
+    second: AtomicU64,
+}
+
+impl Descriptor {
+    /// The second word. What the device wrote before it is visible from here on.
+    #[inline(always)]
+    pub(crate) fn second(&self) -> u64 {
+        u64::from_le(self.second.load(Ordering::Acquire))
+    }
+
+    /// Writes the descriptor, which must not be the device's.
+    #[inline(always)]
+    pub(crate) fn put(&self, first: u64, second: u64) {
+        self.first.store(first.to_le(), Ordering::Relaxed);
+        self.second.store(second.to_le(), Ordering::Relaxed);
     }
 }
 

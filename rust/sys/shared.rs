@@ -9,12 +9,48 @@ use super::vmap::SharedMem;
 use crate::nmcore::abi::{self, NetmapRing, Slot};
 use core::{
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+/// A slot in the memory of a ring.
+#[repr(C)]
+pub(crate) struct SharedSlot {
+    /// Little-endian layout of abi::Slot: buf_idx, len, flags.
+    low: AtomicU64,
+    ptr: AtomicU64,
+}
+
+/// A slot without its `ptr`.
+#[derive(Clone, Copy)]
+pub(crate) struct Brief {
+    pub(crate) buf_idx: u32,
+    pub(crate) len: u16,
+    pub(crate) flags: u16,
+}
+
+impl SharedSlot {
+    /// Reads the slot once, all but `ptr`.
+    #[inline(always)]
+    pub(crate) fn brief(&self) -> Brief {
+        let low = self.low.load(Ordering::Relaxed);
+        Brief {
+            buf_idx: low as u32,
+            len: (low >> 32) as u16,
+            flags: (low >> 48) as u16,
+        }
+    }
+
+    /// Writes the slot, all but `ptr`.
+    #[inline(always)]
+    pub(crate) fn set_brief(&self, to: Brief) {
+        let low = u64::from(to.buf_idx) | u64::from(to.len) << 32 | u64::from(to.flags) << 48;
+        self.low.store(low, Ordering::Relaxed);
+    }
+}
 
 /// The memory of a ring.
 ///
@@ -72,49 +108,54 @@ impl RingMem {
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(at).cast()) }
     }
 
+    /// All slots.
     #[inline]
-    fn slot_words(&self, i: u32) -> Option<*mut u64> {
-        if i >= self.slots {
-            return None;
+    pub(crate) fn slots(&self) -> &[SharedSlot] {
+        // SAFETY: within the memory and 8-aligned by the invariant, which `self` keeps; every
+        // access of the kernel is atomic, and what the application does is outside of Rust's view.
+        unsafe {
+            let first = self.base.as_ptr().add(NetmapRing::SIZE);
+            core::slice::from_raw_parts(first.cast(), self.slots as usize)
         }
-        // SAFETY: slot `i` is within the memory by the invariant.
-        let at = unsafe {
-            self.base
-                .as_ptr()
-                .add(NetmapRing::SIZE + Slot::SIZE * i as usize)
-        };
-        Some(at.cast())
     }
 
     /// Reads slot `i` once; zeros if there is none.
     #[inline]
     pub(crate) fn slot(&self, i: u32) -> Slot {
-        let Some(at) = self.slot_words(i) else {
+        let Some(at) = self.slots().get(i as usize) else {
             return Slot::ZERO;
         };
-        // SAFETY: two aligned words within the memory.
-        let (low, ptr) = unsafe { (at.read_volatile(), at.add(1).read_volatile()) };
-        // Little-endian layout of abi::Slot: buf_idx, len, flags.
+        let Brief {
+            buf_idx,
+            len,
+            flags,
+        } = at.brief();
         Slot {
-            buf_idx: low as u32,
-            len: (low >> 32) as u16,
-            flags: (low >> 48) as u16,
-            ptr,
+            buf_idx,
+            len,
+            flags,
+            ptr: at.ptr.load(Ordering::Relaxed),
         }
     }
 
     /// Writes slot `i`, if there is one.
     #[inline]
     pub(crate) fn set_slot(&self, i: u32, slot: &Slot) {
-        let Some(at) = self.slot_words(i) else {
+        let Some(at) = self.slots().get(i as usize) else {
             return;
         };
-        let low = u64::from(slot.buf_idx) | u64::from(slot.len) << 32 | u64::from(slot.flags) << 48;
-        // SAFETY: two aligned words within the memory.
-        unsafe {
-            at.write_volatile(low);
-            at.add(1).write_volatile(slot.ptr);
-        }
+        let Slot {
+            buf_idx,
+            len,
+            flags,
+            ptr,
+        } = *slot;
+        at.set_brief(Brief {
+            buf_idx,
+            len,
+            flags,
+        });
+        at.ptr.store(ptr, Ordering::Relaxed);
     }
 
     /// The application's `head`. Slots it wrote before are seen as it left them.

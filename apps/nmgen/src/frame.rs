@@ -53,6 +53,7 @@ pub struct Ends {
 }
 
 /// Writes the whole of a frame of `flow` with number 0. `frame` has 60 to 65535 bytes.
+#[cold]
 pub fn write(frame: &mut [u8], ends: &Ends, flow: u32) {
     let ip_len = (frame.len() - 14) as u16;
     frame.fill(0);

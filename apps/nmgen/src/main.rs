@@ -72,6 +72,9 @@ enum What {
         /// Seconds without a frame, after the first, at which it ends
         #[arg(short, long, default_value_t = 3)]
         idle: u64,
+        /// Milliseconds to sleep before each look, so that frames gather in the rings
+        #[arg(short, long, default_value_t = 0)]
+        pause: u64,
     },
 }
 
@@ -171,12 +174,17 @@ fn run(what: What) -> io::Result<()> {
             })?;
             println!("{totals}");
         }
-        What::Rx { common, idle } => {
+        What::Rx {
+            common,
+            idle,
+            pause,
+        } => {
             let mut ports = ports(&common.port, false)?;
             let limits = Limits {
                 count: common.count,
                 end: common.end(0),
                 idle: Duration::from_secs(idle),
+                pause: Duration::from_millis(pause),
                 stop: &stop,
             };
             let (found, totals) = all("received", &mut ports, |_, port, counters| {

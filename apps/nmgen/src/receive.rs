@@ -11,12 +11,21 @@ use crate::frame;
 use crate::rates::Counters;
 
 /// The numbers seen of a flow.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Flow {
     first: u64,
     /// One above the highest number seen.
     end: u64,
     seen: u64,
+}
+
+impl Flow {
+    /// Nothing seen.
+    const NEW: Flow = Flow {
+        first: u64::MAX,
+        end: 0,
+        seen: 0,
+    };
 }
 
 /// What became of the flows that came to a ring.
@@ -29,38 +38,39 @@ impl Flows {
     fn note(&mut self, flow: u32, number: u64) {
         let at = flow as usize;
         if at >= self.0.len() {
-            self.0.resize(at + 1, Flow::default());
+            self.grow(at + 1);
         }
         let flow = &mut self.0[at];
-        if flow.seen == 0 {
-            flow.first = number;
-            flow.end = number;
-        }
         // A late frame may have come before the first one that was seen.
         flow.first = flow.first.min(number);
         flow.end = flow.end.max(number.saturating_add(1));
         flow.seen += 1;
     }
 
+    #[cold]
+    fn grow(&mut self, flows: usize) {
+        self.0.resize(flows, Flow::NEW);
+    }
+
     /// Adds what another ring has seen.
     pub fn merge(&mut self, other: &Flows) {
         if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), Flow::default());
+            self.grow(other.0.len());
         }
         for (to, from) in self.0.iter_mut().zip(&other.0) {
-            if to.seen == 0 {
-                *to = *from;
-            } else if from.seen != 0 {
-                to.first = to.first.min(from.first);
-                to.end = to.end.max(from.end);
-                to.seen += from.seen;
-            }
+            to.first = to.first.min(from.first);
+            to.end = to.end.max(from.end);
+            to.seen += from.seen;
         }
     }
 
     /// Frames that are missing between the first and the last seen of each flow.
     pub fn lost(&self) -> u64 {
-        let lost = |flow: &Flow| (flow.end - flow.first).saturating_sub(flow.seen);
+        let lost = |flow: &Flow| {
+            flow.end
+                .saturating_sub(flow.first)
+                .saturating_sub(flow.seen)
+        };
         self.0.iter().map(lost).sum()
     }
 
@@ -78,6 +88,8 @@ pub struct Limits<'a> {
     pub end: Option<Instant>,
     /// When nothing came for so long after something did.
     pub idle: Duration,
+    /// How long to sleep before each look.
+    pub pause: Duration,
     /// When this is set.
     pub stop: &'a AtomicBool,
 }
@@ -92,23 +104,27 @@ pub fn run(port: &mut Port, limits: &Limits<'_>, counters: &Counters) -> io::Res
     let (mut total, mut other) = (0, 0);
     let mut newest = None;
     while !limits.stop.load(Relaxed) {
+        if !limits.pause.is_zero() {
+            std::thread::sleep(limits.pause);
+        }
         let ready = port.poll(Wait::Rx, Some(Duration::from_millis(100)))?;
         if ready.error {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let now = Instant::now();
         let (mut frames, mut bytes) = (0, 0);
-        let (rx, _) = port.rings();
-        for slot in rx.iter_mut().flat_map(|ring| ring.received()) {
-            let packet = slot.packet();
-            bytes += packet.len() as u64;
-            match frame::read(packet) {
-                Some((flow, number)) => {
-                    frames += 1;
-                    flows.note(flow, number);
+        let (rings, _) = port.rings();
+        for ring in rings {
+            ring.look(u32::MAX, |packet, _| {
+                bytes += packet.len() as u64;
+                match frame::read(packet) {
+                    Some((flow, number)) => {
+                        frames += 1;
+                        flows.note(flow, number);
+                    }
+                    None => other += 1,
                 }
-                None => other += 1,
-            }
+            });
         }
         if frames != 0 {
             counters.add(frames, bytes);

@@ -56,26 +56,38 @@ pub fn run(port: &mut Port, plan: &Plan<'_>, counters: &Counters) -> io::Result<
             due = due.min(plan.count);
         }
         let before = sent;
-        let tx = port.tx(0);
         let (mut slot_number, mut round) = (sent % slots, sent / slots);
-        while sent < due {
-            let Some(mut slot) = tx.reserve() else { break };
-            let Some(room) = slot.room().get_mut(..plan.length) else {
-                return Err(io::ErrorKind::InvalidInput.into());
-            };
-            // A ring is used in order from its first slot on, and keeps its buffers: what is there
-            // since the first round is a frame of the same flow.
-            if round == 0 {
-                let flow = plan.flows.start + (slot_number % flows) as u32;
-                frame::write(room, &plan.ends, flow);
-            }
-            frame::number(room, number(slots, flows, slot_number, round));
-            slot.send(plan.length as u16, false);
-            sent += 1;
-            slot_number += 1;
-            if slot_number == slots {
-                (slot_number, round) = (0, round + 1);
-            }
+        let length = plan.length as u16;
+        let tx = port.tx(0);
+        if flows == 1 && round != 0 {
+            // All frames are there, and the number of a frame is how many were sent.
+            tx.fill(|room| {
+                if sent == due {
+                    return None;
+                }
+                frame::number(room, sent);
+                sent += 1;
+                Some(length)
+            });
+        } else {
+            tx.fill(|room| {
+                if sent == due {
+                    return None;
+                }
+                // A ring is used in order from its first slot on, and keeps its buffers: what is there
+                // since the first round is a frame of the same flow.
+                if round == 0 {
+                    let flow = plan.flows.start + (slot_number % flows) as u32;
+                    frame::write(room.get_mut(..plan.length)?, &plan.ends, flow);
+                }
+                frame::number(room, number(slots, flows, slot_number, round));
+                sent += 1;
+                slot_number += 1;
+                if slot_number == slots {
+                    (slot_number, round) = (0, round + 1);
+                }
+                Some(length)
+            });
         }
         counters.add(sent - before, (sent - before) * plan.length as u64);
         if sent == due {

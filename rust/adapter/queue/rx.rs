@@ -5,10 +5,10 @@
 #![deny(unsafe_code)]
 
 use super::{distance, wrap_next, Running};
-use crate::drivers::hw::{HwRx, RxRing};
+use crate::drivers::hw::{with_ring, HwRx, RxFormat, RxRing};
 use crate::mem::{BufCache, Pool};
 use crate::sys::dma::PoolMap;
-use crate::sys::nicops::{Count, Hooks};
+use crate::sys::nicops::{Count, Descriptor, Hooks};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -258,6 +258,52 @@ impl RxQueue {
         false
     }
 
+    /// Hands up to `max` frames of one buffer to `each`, oldest first: the buffer's number, and bytes.
+    /// It is the caller's (state NicRx); nothing is posted. It ends where `each` says false, of a
+    /// buffer that stays the oldest one, before a damaged or a longer frame, and at the end of the
+    /// ring. Returns how many it were.
+    #[inline]
+    pub(crate) fn take_each(&mut self, max: u32, each: impl FnMut(u32, u16) -> bool) -> u32 {
+        let Some(run) = self.run.as_ref().filter(|_| !self.inside) else {
+            return 0;
+        };
+        let max = max.min(distance(self.done, self.next, self.count));
+        let bufs = self.bufs.get_mut(self.done as usize..).unwrap_or(&mut []);
+        let (frames, bytes) =
+            with_ring!(HwRx, &run.hw, hw => take_each(hw, hw.run(self.done, max), bufs, each));
+        self.done = (self.done + frames) % self.count.max(1);
+        self.packets += frames;
+        self.bytes += bytes;
+        frames
+    }
+
+    /// Posts buffers (state NicRx) that `each` names, with the bus address from the map: up to `max`
+    /// and while there is room before the end of the ring. Returns how many it were.
+    #[inline]
+    pub(crate) fn post_each(
+        &mut self,
+        max: u32,
+        mut each: impl FnMut(&PoolMap) -> Option<(u32, u64)>,
+    ) -> u32 {
+        let max = max.min(self.room());
+        let (Some(run), Some(map)) = (self.run.as_ref(), self.map.as_ref()) else {
+            return 0;
+        };
+        let places = self.bufs.get_mut(self.next as usize..).unwrap_or(&mut []);
+        let run = run.hw.run(self.next, max);
+        let mut posted = 0;
+        for (descriptor, place) in Iterator::zip(run.iter(), places) {
+            let Some((buf, dma)) = each(map) else {
+                break;
+            };
+            descriptor.put(dma, 0);
+            *place = buf;
+            posted += 1;
+        }
+        self.next = (self.next + posted) % self.count.max(1);
+        posted
+    }
+
     /// Posts free buffers while there is room and there are any.
     pub(crate) fn fill(&mut self) {
         while self.room() > 0 {
@@ -305,4 +351,27 @@ impl RxQueue {
         }
         (self.packets, self.bytes) = (0, 0);
     }
+}
+
+/// The loop of [`RxQueue::take_each`], over descriptors and their buffers. Returns frames and bytes.
+#[inline]
+fn take_each<F: RxFormat>(
+    _: &RxRing<F>,
+    run: &[Descriptor],
+    bufs: &mut [u32],
+    mut each: impl FnMut(u32, u16) -> bool,
+) -> (u32, u64) {
+    let (mut frames, mut bytes) = (0, 0);
+    for (descriptor, buf) in Iterator::zip(run.iter(), bufs) {
+        let second = descriptor.second();
+        let good = second & (F::DONE | F::BAD) == F::DONE && second & F::LAST != 0;
+        let len = F::len(second);
+        if !good || !each(*buf, len) {
+            break;
+        }
+        *buf = 0;
+        frames += 1;
+        bytes += u64::from(len);
+    }
+    (frames, bytes)
 }

@@ -7,7 +7,7 @@
 mod frame;
 
 use super::{distance, wrap_next, Running};
-use crate::drivers::hw::{HwTx, TxRing};
+use crate::drivers::hw::HwTx;
 use crate::sys::dma::{Areas, DmaDevice, PoolMap};
 use crate::sys::nicops::Count;
 use crate::sys::page::OwnedPage;
@@ -18,10 +18,11 @@ use kernel::sync::Arc;
 #[derive(Default)]
 struct Entry {
     page: Option<OwnedPage>,
-    /// First of its group: the group's last descriptor.
+    /// First of its group: the group's last descriptor, ...
     last: u32,
-    /// Ends the frame of a netmap slot.
-    slot: bool,
+    /// ... the netmap slots that are sent with it, and whether descriptors hold pages.
+    slots: u32,
+    pages: bool,
 }
 
 /// A transmit queue.
@@ -51,8 +52,12 @@ pub(crate) struct TxQueue {
     batch: u32,
     stopped: bool,
     wanted: bool,
-    /// Bytes of the unfinished frame.
+    /// Bytes of the unfinished frame, and its slots.
     frame_len: u32,
+    frame_slots: u32,
+    /// Of the open group: slots in finished frames, and whether descriptors hold pages.
+    group_slots: u32,
+    group_pages: bool,
     /// Slots whose frames have been sent.
     slots: u32,
     packets: u32,
@@ -78,6 +83,9 @@ impl TxQueue {
             stopped: false,
             wanted: false,
             frame_len: 0,
+            frame_slots: 0,
+            group_slots: 0,
+            group_pages: false,
             slots: 0,
             packets: 0,
             bytes: 0,
@@ -90,7 +98,7 @@ impl TxQueue {
         self.forget_all();
         self.count = run.hw.count().min(space.entries.len() as u32);
         (self.clean, self.group, self.frame, self.next, self.rung) = (0, 0, 0, 0, 0);
-        self.frame_len = 0;
+        (self.frame_len, self.frame_slots) = (0, 0);
         // A batch that is open now may end without this queue, if it has another ring since.
         self.batch = 0;
         // The driver wakes its queues when it starts.
@@ -115,6 +123,8 @@ impl TxQueue {
             self.clean = wrap_next(self.clean, self.count);
         }
         (self.group, self.frame, self.rung) = (self.next, self.next, self.next);
+        self.slots += core::mem::take(&mut self.group_slots);
+        self.group_pages = false;
     }
 
     /// Gives up everything: netmap mode has ended. The result is dropped without the lock.
@@ -149,7 +159,7 @@ impl TxQueue {
     #[inline]
     fn release(&mut self, i: u32) {
         if let Some(entry) = self.entries.get_mut(i as usize) {
-            self.slots += u32::from(core::mem::take(&mut entry.slot));
+            self.slots += core::mem::take(&mut entry.slots);
             entry.page = None;
         }
     }
@@ -216,6 +226,8 @@ impl TxQueue {
         };
         if let Some(entry) = self.entries.get_mut(self.group as usize) {
             entry.last = last;
+            entry.slots = core::mem::take(&mut self.group_slots);
+            entry.pages = core::mem::take(&mut self.group_pages);
         }
         if let Some(run) = self.run.as_mut() {
             run.hw.report(last);
@@ -265,21 +277,19 @@ impl TxQueue {
     /// Lets go of what the hardware has sent, and wakes the stack if it waits for room.
     pub(crate) fn reap(&mut self) {
         while self.clean != self.group {
-            let Some(last) = self.entries.get(self.clean as usize).map(|e| e.last) else {
+            let Some(&Entry { last, pages, .. }) = self.entries.get(self.clean as usize) else {
                 return;
             };
             if !self.run.as_ref().is_some_and(|r| r.hw.complete(last)) {
                 break;
             }
             self.wanted = false;
-            loop {
-                let i = self.clean;
-                self.release(i);
-                self.clean = wrap_next(i, self.count);
-                if i == last {
-                    break;
-                }
+            self.release(self.clean);
+            while pages && self.clean != last {
+                self.clean = wrap_next(self.clean, self.count);
+                self.release(self.clean);
             }
+            self.clean = wrap_next(last, self.count);
         }
         if self.stopped && self.room() >= self.count / 4 {
             self.stopped = false;

@@ -127,7 +127,7 @@ impl Cursor {
     }
 
     /// The slot `count` steps after `slot`; both must be at most `num_slots`.
-    const fn forward(&self, slot: u32, count: u32) -> u32 {
+    pub const fn forward(&self, slot: u32, count: u32) -> u32 {
         let left = self.num_slots.saturating_sub(slot);
         if count < left {
             slot.saturating_add(count)

@@ -328,6 +328,67 @@ impl RingMem {
         unsafe { self.slot_at(index).write_volatile(slot) }
     }
 
+    /// Offers the slots from `at` up to `end`, in order, to `each`: flags, length, and what of the
+    /// buffer begins at the slot's offset. Where that answers `Some(slot)`, its flags and length
+    /// are written; with `None` it ends before that slot. Returns where it ended.
+    ///
+    /// For the loops that have to be short: all that does not change is read once.
+    ///
+    /// # Safety
+    /// The caller holds those slots and their buffers, alone. Panics if there is no slot `at`.
+    #[inline]
+    pub(crate) unsafe fn walk(
+        &self,
+        mut at: u32,
+        end: u32,
+        mut each: impl FnMut(u16, u16, &mut [u8]) -> Option<Option<(u16, u16)>>,
+    ) -> u32 {
+        assert!(at < self.num_slots, "slot number out of range");
+        let (num_slots, buffers, size) = (self.num_slots, self.buffers, self.buf_size as usize);
+        let (mask, bufs) = (self.offset_mask as usize, self.bufs);
+        // SAFETY: the slots are behind the header, by the invariant.
+        let slots = unsafe { self.header.add(size_of::<NetmapRing>()) }.cast::<[u64; 2]>();
+        while at != end {
+            // SAFETY: `at` is a slot's number here and after each round; two words, aligned.
+            let (low_at, ptr) = unsafe {
+                let slot = slots.add(at as usize).cast::<u64>();
+                (
+                    slot,
+                    if mask == 0 {
+                        0
+                    } else {
+                        slot.add(1).read_volatile()
+                    },
+                )
+            };
+            // SAFETY: as above.
+            let low = u64::from_le(unsafe { low_at.read_volatile() });
+            // As NetmapSlot has them: buf_idx, len, flags.
+            let (index, len, flags) = (low as u32, (low >> 32) as u16, (low >> 48) as u16);
+            let start = ptr as usize & mask;
+            let buf: &mut [u8] = if index < buffers && start <= size {
+                // SAFETY: buffer `index` lies in the mapping (invariant); the caller rules out
+                // all other users, and `each` cannot keep the slice.
+                unsafe {
+                    let first = bufs.add(index as usize * size + start);
+                    std::slice::from_raw_parts_mut(first.as_ptr(), size - start)
+                }
+            } else {
+                &mut []
+            };
+            let Some(change) = each(flags, len, buf) else {
+                break;
+            };
+            if let Some((flags, len)) = change {
+                let low = u64::from(index) | (u64::from(len) << 32) | (u64::from(flags) << 48);
+                // SAFETY: as above.
+                unsafe { low_at.write_volatile(low.to_le()) };
+            }
+            at = if at + 1 == num_slots { 0 } else { at + 1 };
+        }
+        at
+    }
+
     /// Buffer `index`, empty if there is none of that number.
     ///
     /// # Safety

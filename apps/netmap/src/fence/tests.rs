@@ -186,6 +186,60 @@ fn a_tx_slot_is_taken_only_by_sending() {
 }
 
 #[test]
+fn slots_are_filled_and_looked_at_in_order_until_told_to_stop() {
+    let m = Memory::new(3);
+    for i in 0..SLOTS {
+        let slot = NetmapSlot {
+            buf_idx: if i == 1 { BUFFERS } else { i + 2 },
+            len: 7,
+            flags: NS_BUF_CHANGED | NS_MOREFRAG,
+            ptr: 0x510 * u64::from(i),
+        };
+        m.set(i, slot);
+    }
+    let (mut rx, mut tx) = (
+        RxRing::new(m.mem(), MemoryTag::new()),
+        TxRing::new(m.mem(), MemoryTag::new()),
+    );
+    let mut seen = Vec::new();
+    // A buffer that is not there, and the last slot of the ring, are at hand, too.
+    assert_eq!(
+        rx.look(2, |packet, flags| seen.push((packet.len(), flags))),
+        2
+    );
+    assert_eq!(
+        seen,
+        [
+            (7, NS_BUF_CHANGED | NS_MOREFRAG),
+            (0, NS_BUF_CHANGED | NS_MOREFRAG)
+        ]
+    );
+    assert_eq!(
+        (rx.waiting(), rx.look(9, |_, _| ()), rx.look(9, |_, _| ())),
+        (1, 1, 0)
+    );
+
+    let mut rooms = Vec::new();
+    let filled = tx.fill(|room| {
+        rooms.push(room.len());
+        if let Some(first) = room.first_mut() {
+            *first = 3;
+        }
+        (rooms.len() < 3).then_some(60)
+    });
+    assert_eq!((filled, tx.space()), (2, 1));
+    assert_eq!(rooms, [2048, 0, 2048 - 0x20]);
+    assert_eq!((m.slot(0).len, m.slot(0).flags), (60, NS_BUF_CHANGED));
+    assert_eq!((m.slot(2).len, m.slot(2).ptr), (7, 0xa20));
+    // Over the end of the ring.
+    tx.publish();
+    m.field(offset_of!(NetmapRing, tail), 1);
+    tx.refresh();
+    assert_eq!((tx.fill(|_| Some(61)), tx.space()), (3, 0));
+    assert_eq!((m.slot(3).len, m.slot(0).len, m.slot(1).len), (61, 61, 60));
+}
+
+#[test]
 fn payload_goes_out_in_the_buffer_it_came_in() {
     let (a, b) = (Memory::new(1), Memory::new(1));
     let tag = MemoryTag::new();

@@ -4,9 +4,10 @@
 
 use super::TxQueue;
 use crate::adapter::queue::{distance, wrap_next};
-use crate::drivers::hw::{Offload, TxRing};
-use crate::sys::dma::AREA;
+use crate::drivers::hw::{with_ring, Offload, TxRing};
+use crate::sys::dma::{PoolMap, AREA};
 use crate::sys::page::{BorrowedPage, OwnedPage};
+use core::ops::RangeInclusive;
 
 /// Shortest frame that is sent, without CRC, in bytes.
 const MIN_FRAME: u32 = 60;
@@ -71,6 +72,8 @@ impl TxQueue {
             return false;
         };
         let pad = last && self.frame_len + len < MIN_FRAME;
+        // Before the frame's end, which may close the group.
+        self.group_pages = true;
         if !self.push(dma + u64::from(offset), len, last && !pad, offload) {
             return false;
         }
@@ -93,20 +96,63 @@ impl TxQueue {
             return false;
         };
         let pad = last && self.frame_len + len < MIN_FRAME;
+        // With the frame's end they become the group's.
+        self.frame_slots += 1;
         if !self.push(dma + u64::from(offset), len, last && !pad, &Offload::None)
             || (pad && !self.push_area(0, true, &Offload::None))
         {
             return false;
         }
-        let at = if self.next == 0 {
-            self.count - 1
-        } else {
-            self.next - 1
-        };
-        if let Some(entry) = self.entries.get_mut(at as usize) {
-            entry.slot = true;
-        }
         true
+    }
+
+    /// Sends frames of one slot each: up to `max` that `each` names by address and length, and
+    /// while there is room before the end of the ring. `each` is told which lengths go this way,
+    /// and finds the bus address of a buffer in the map. Returns how many it were.
+    #[inline]
+    pub(crate) fn send_each(
+        &mut self,
+        max: u32,
+        mut each: impl FnMut(RangeInclusive<u32>, &PoolMap) -> Option<(u64, u32)>,
+    ) -> u32 {
+        let mut sent = 0;
+        while sent < max {
+            // What ends here fills a group at most.
+            let group = distance(self.group, self.next, self.count);
+            let room = self
+                .room()
+                .min((self.count / 4).saturating_sub(group).max(1));
+            let max = room.min(max - sent);
+            let (Some(run), Some(map)) = (self.run.as_ref(), self.map.as_ref()) else {
+                break;
+            };
+            let lengths = MIN_FRAME..=run.hw.simple(&Offload::None);
+            let each = || each(lengths.clone(), map);
+            let (count, bytes) =
+                with_ring!(HwTx, &run.hw, hw => push_each(hw, self.next, max, each));
+            if count == 0 {
+                break;
+            }
+            self.next = (self.next + count) % self.count.max(1);
+            self.packets += count;
+            self.bytes += bytes;
+            self.group_slots += count;
+            self.frame = self.next;
+            self.limit_group();
+            sent += count;
+            if count < max {
+                break;
+            }
+        }
+        sent
+    }
+
+    /// Closes a group that has got long.
+    #[inline]
+    fn limit_group(&mut self) {
+        if distance(self.group, self.next, self.count) >= self.count / 4 {
+            self.close_group();
+        }
     }
 
     /// Sends a piece: a context descriptor if one is needed, then data descriptors within the
@@ -125,7 +171,7 @@ impl TxQueue {
             self.next = next;
             next = wrap_next(next, self.count);
         }
-        if run.hw.simple(len, offload) {
+        if len <= run.hw.simple(offload) {
             // By far the most common case: one descriptor.
             if next == self.clean {
                 return false;
@@ -184,10 +230,9 @@ impl TxQueue {
         self.packets += 1;
         self.bytes += u64::from(self.frame_len);
         self.frame_len = 0;
+        self.group_slots += core::mem::take(&mut self.frame_slots);
         self.frame = self.next;
-        if distance(self.group, self.next, self.count) >= self.count / 4 {
-            self.close_group();
-        }
+        self.limit_group();
     }
 
     /// Takes back the pieces of an unfinished frame.
@@ -199,13 +244,33 @@ impl TxQueue {
                 self.next - 1
             };
             if let Some(entry) = self.entries.get_mut(self.next as usize) {
-                entry.slot = false;
                 entry.page = None;
             }
         }
-        self.frame_len = 0;
+        (self.frame_len, self.frame_slots) = (0, 0);
         if let Some(run) = self.run.as_mut() {
             run.hw.cancel();
         }
     }
+}
+
+/// The loop of [`TxQueue::send_each`], from descriptor `at` on, not over the end of the ring; there
+/// is room for `max`. Returns frames and bytes.
+#[inline]
+fn push_each<H: TxRing>(
+    hw: &H,
+    at: u32,
+    max: u32,
+    mut each: impl FnMut() -> Option<(u64, u32)>,
+) -> (u32, u64) {
+    let (mut frames, mut bytes) = (0, 0);
+    for descriptor in hw.memory().run(at, max) {
+        let Some((dma, len)) = each() else {
+            break;
+        };
+        descriptor.put(dma, H::whole(len));
+        frames += 1;
+        bytes += u64::from(len);
+    }
+    (frames, bytes)
 }
