@@ -260,10 +260,12 @@ fn bridge(mut port: Port, duration: Duration) -> Outcome {
             return Err("the port has failed".into());
         }
         let (rx, tx) = port.rings();
-        let ([nic_rx, .., host_rx], [nic_tx, .., host_tx]) = (rx, tx) else {
+        let ([nic_rx @ .., host_rx], [nic_tx, .., host_tx]) = (rx, tx) else {
             return Err("the port has no host rings".into());
         };
-        up += carry(nic_rx, host_tx)?;
+        for queue in nic_rx {
+            up += carry(queue, host_tx)?;
+        }
         down += carry(host_rx, nic_tx)?;
     }
     println!("bridged: to_host={up} to_nic={down}");
