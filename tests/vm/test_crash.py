@@ -8,6 +8,7 @@ become persistent is tested by the model in apps/storage.
 import os
 import random
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Machine:
     """A machine that can be killed and started again with the same memory."""
 
     def __init__(self):
-        self.memory = Path(f"/dev/shm/crash-{os.getpid()}.ram")
+        self.dir = tempfile.TemporaryDirectory(dir="/dev/shm", prefix="crash-")
+        self.memory = Path(self.dir.name) / "ram"
         self.vm = None
 
     def boot(self):
@@ -44,7 +46,7 @@ class Machine:
         """Ends it for good."""
         if self.vm is not None:
             self.vm.close()
-        self.memory.unlink(missing_ok=True)
+        self.dir.cleanup()
 
 
 def load(vm, mode, journal, first):
