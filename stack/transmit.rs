@@ -290,12 +290,14 @@ impl<'a> Tx<'a> {
             self.st.give_slot(&self.kring.mem, i, idx, whole);
             return;
         }
-        // TCP was short of memory in the middle of a slot. The rest moves to another buffer, as
-        // TCP may refer to this one.
+        // TCP was short of memory in the middle of a slot. The rest moves to the start: of this buffer
+        // if it was copied, else of another one, as TCP refers to this one or its owner keeps it.
         let at = SlotPtr::unpack(slot.ptr);
         let start = u32::from(at.offset) + u32::from(at.doff);
         let rest = u32::from(slot.len).saturating_sub(u32::from(at.doff) + taken as u32);
-        let other = if *spare != 0 {
+        let other = if !splice && slot.flags & NS_PST_KEEP == 0 {
+            Some(idx)
+        } else if *spare != 0 {
             Some(*spare)
         } else {
             self.st.cache.get_held()
@@ -330,9 +332,10 @@ impl<'a> Tx<'a> {
             self.st.lend_slot(i);
         }
         let len = (u32::from(at.doff) + rest) as u16;
+        let changed = if new == idx { 0 } else { NS_BUF_CHANGED };
         let moved = Slot {
             len,
-            flags: flags | NS_BUF_CHANGED,
+            flags: flags | changed,
             ..slot
         };
         self.st.give_slot(&self.kring.mem, i, new, moved);
