@@ -54,11 +54,10 @@ ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py -k 'stock or leave or arri
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
 	-k 'without_netmap or ipv6 or stopped or offloads or killed_under_load_and or flaps or interface or unloads_during or hostile or loss'
 
-# Four queues of i40e are left out: see the last lines of docs/nics.md.
 .PHONY: test-nics
 test-nics: vm-modules env-apps ## drivers and queues, on the modelled NICs; NIC=ixgbe selects one
 	@for nic in $(or $(NIC),ixgbe i40e); do \
-		for queues in $$([ $$nic = i40e ] && echo 1 2 || echo 1 2 4); do \
+		for queues in 1 2 4; do \
 			NIC=$$nic QUEUES=$$queues $(PYTEST) $(ON_EACH) || exit; \
 		done; \
 		NIC=$$nic QUEUES=1 $(PYTEST) $(ON_ONE) || exit; \

@@ -21,6 +21,11 @@ use kernel::prelude::*;
 use kernel::str::{BStr, CStr};
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 
+/// The part of a pool whose buffers the receive queues of one NIC may have. Half of a pool are the
+/// slots', so that three NICs leave some for what TCP holds, however many queues and descriptors
+/// they have.
+const NIC_PART: u32 = 8;
+
 /// Registers descriptor `fd` of the calling process with a ring.
 ///
 /// EINVAL: below 3, not open, not a socket, a listening one. EPROTONOSUPPORT: not TCP.
@@ -134,9 +139,13 @@ impl Nics {
             nic.detach(rtnl);
             return Err(e);
         }
-        // An interrupt may have come, and stayed off, before the ring knew the queue.
+        // An interrupt may have come, and stayed off, before the ring knew the queue; and who feeds
+        // hungry queues did not know it.
         for q in 0..nic.num_rx() {
             nic.schedule(q);
+            if let Some(ring) = this.ring(q) {
+                Ring::feed_later(ring);
+            }
         }
         if let Some(entry) = this.list.lock().get_mut(index) {
             *entry = Some(nic);
@@ -243,11 +252,16 @@ impl Upper for Nics {
     }
 
     fn configured(&self, nic: &Nic, q: u32) {
-        if let Some(rx) = nic.rx(q) {
-            let _bh = BhGuard::new();
-            let mut rx = rx.lock();
-            rx.fill();
-            rx.doorbell();
+        let (Some(rx), Some(ring)) = (nic.rx(q), self.ring(q)) else {
+            return;
+        };
+        let _bh = BhGuard::new();
+        let mut rx = rx.lock();
+        rx.limit(nic.pool().buf_count() / NIC_PART / nic.num_rx().max(1));
+        rx.fill();
+        rx.doorbell();
+        if rx.hungry() {
+            Ring::feed_later(ring);
         }
     }
 

@@ -83,11 +83,12 @@ pub(super) fn reap(
                 batch.push(skb, registered);
             }
         }
-        if rx.room() != 0 {
+        let wants = rx.wants();
+        if wants {
             // The pool was short when these descriptors wanted buffers.
             rx.fill();
         }
-        if n != 0 {
+        if wants || n != 0 {
             rx.doorbell();
         }
     }

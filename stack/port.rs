@@ -19,7 +19,8 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::{Arc, SetOnce};
 
-/// Buffers beside those in slots: for the descriptors of NICs, and what TCP holds.
+/// Buffers of each ring beside those in slots: for the descriptors of the queues that it serves
+/// ([`super::attach`] says how many), for caches, and for what TCP holds.
 const SPARE_BUFS: u32 = 2048;
 /// Smallest buffers that hold a full Ethernet frame.
 const MIN_BUF: u32 = 1536;
@@ -52,7 +53,7 @@ pub(crate) fn create(_name: &str, _net: &Net, want: &Wish) -> Result<Arc<dyn Bac
                 offset_mask: u64::from(MAX_OFFSET),
                 slot_ptr: 0,
                 private_mem: true,
-                spare_bufs: SPARE_BUFS,
+                spare_bufs: SPARE_BUFS.saturating_mul(rings.into()),
                 min_buf: MIN_BUF,
             },
             rings: SetOnce::new(),

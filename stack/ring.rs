@@ -48,6 +48,8 @@ pub(crate) struct Ring {
     any_left: AtomicBool,
     /// Interrupts of the queues are off until a poll, or the timer, puts them on again.
     masked: AtomicBool,
+    /// Some queue may have too few buffers.
+    hungry: AtomicBool,
     /// Tick of the last sync.
     last_sync: AtomicU64,
     /// Those that found no slot in the last sync; they come before `ready`.
@@ -72,6 +74,7 @@ impl Ring {
                 ready: ReadyList::new(),
                 any_left: AtomicBool::new(false),
                 masked: AtomicBool::new(false),
+                hungry: AtomicBool::new(false),
                 last_sync: AtomicU64::new(0),
                 left <- new_spinlock!(Taken::none()),
                 table <- new_spinlock!(Table(KVVec::new())),
@@ -265,6 +268,36 @@ impl Ring {
         work
     }
 
+    /// Some queue may have got no buffers when its NIC started, because the pool had none just then:
+    /// tries again until it has some. Nothing comes in there, so nobody else would.
+    pub(super) fn feed_later(ring: &Arc<Ring>) {
+        ring.hungry.store(true, Ordering::Release);
+        ring.timer.start(ring, ACTIVE);
+    }
+
+    /// Softirq context. Whether some queue is still hungry.
+    fn feed(&self) -> bool {
+        if !self.hungry.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let mut hungry = false;
+        for queue in self.queues.lock().iter() {
+            if let Some(rx) = queue.nic.rx(queue.index) {
+                let mut rx = rx.lock();
+                if rx.hungry() {
+                    rx.cache.recover();
+                    rx.fill();
+                    rx.doorbell();
+                    hungry |= rx.hungry();
+                }
+            }
+        }
+        if hungry {
+            self.hungry.store(true, Ordering::Release);
+        }
+        hungry
+    }
+
     /// Looks which buffers that the receive queues have lent are back.
     pub(super) fn recover(&self) {
         let _bh = BhGuard::new();
@@ -299,10 +332,12 @@ impl Ring {
 }
 
 impl Tick for Ring {
-    /// Runs in softirq context while interrupts are off: has the application stayed away?
+    /// Runs in softirq context while interrupts are off or a queue lacks buffers: has the application
+    /// stayed away?
     fn tick(&self) -> Option<u64> {
+        let again = self.feed().then_some(ACTIVE);
         if !self.masked.load(Ordering::Acquire) {
-            return None;
+            return again;
         }
         if self.active() {
             return Some(ACTIVE);
@@ -311,6 +346,6 @@ impl Tick for Ring {
         for queue in self.queues.lock().iter() {
             queue.nic.schedule(queue.index);
         }
-        None
+        again
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct RxQueue {
     next: u32,
     /// What the hardware was told last.
     rung: u32,
+    /// Buffers that [`fill`](Self::fill) lets the hardware have at most.
+    limit: u32,
     index: u32,
     /// Of the descriptor that was looked at last: bytes, and whether it ends a frame.
     peeked: (u16, bool),
@@ -87,6 +89,7 @@ impl RxQueue {
             done: 0,
             next: 0,
             rung: 0,
+            limit: 0,
             index,
             peeked: (0, false),
             inside: false,
@@ -101,6 +104,7 @@ impl RxQueue {
         self.unpost_all();
         self.count = run.hw.count().min(bufs.len() as u32);
         (self.done, self.next, self.rung) = (0, 0, 0);
+        self.limit = self.count.saturating_sub(1);
         self.inside = false;
         self.run = Some(run);
         core::mem::replace(&mut self.bufs, bufs)
@@ -233,7 +237,7 @@ impl RxQueue {
         if self.run.is_none() {
             return 0;
         }
-        (self.count - distance(self.done, self.next, self.count)).saturating_sub(1)
+        (self.count - self.posted()).saturating_sub(1)
     }
 
     /// Posts a buffer in state NicRx. Without room, or if it has no address, it goes back to the
@@ -256,6 +260,29 @@ impl RxQueue {
         }
         self.cache.put(buf);
         false
+    }
+
+    /// Lets the hardware have no more than `limit` buffers by [`fill`](Self::fill), until the queue
+    /// gets another ring.
+    pub(crate) fn limit(&mut self, limit: u32) {
+        self.limit = limit.min(self.limit);
+    }
+
+    #[inline]
+    fn posted(&self) -> u32 {
+        distance(self.done, self.next, self.count)
+    }
+
+    /// Whether [`fill`](Self::fill) would post buffers, if there are any.
+    #[inline]
+    pub(crate) fn wants(&self) -> bool {
+        self.run.is_some() && self.posted() < self.limit
+    }
+
+    /// Whether the hardware has so few buffers that no frame, and so no interrupt, may come any
+    /// more: it may fetch descriptors by the dozen.
+    pub(crate) fn hungry(&self) -> bool {
+        self.run.is_some() && self.posted() < self.limit.div_ceil(8)
     }
 
     /// Hands up to `max` frames of one buffer to `each`, oldest first: the buffer's number, and bytes.
@@ -304,9 +331,9 @@ impl RxQueue {
         posted
     }
 
-    /// Posts free buffers while there is room and there are any.
+    /// Posts free buffers while it may and there are any.
     pub(crate) fn fill(&mut self) {
-        while self.room() > 0 {
+        while self.wants() {
             let Some(buf) = self.cache.get_nic() else {
                 return;
             };
@@ -319,14 +346,14 @@ impl RxQueue {
     /// Tells the hardware of posted buffers and the interface of what came in. At the end of each
     /// batch.
     ///
-    /// The doorbell waits until an eighth of the ring has been posted, unless the hardware is down
-    /// to half of it: a register write costs as much as a few packets.
+    /// The doorbell waits until an eighth of the buffers has been posted, unless the hardware is down
+    /// to half of them: a register write costs as much as a few packets.
     #[inline]
     pub(crate) fn doorbell(&mut self) {
         let fresh = distance(self.rung, self.next, self.count);
         if fresh != 0 {
             let left = distance(self.done, self.rung, self.count);
-            if fresh >= self.count / 8 || left < self.count / 2 {
+            if fresh >= self.limit / 8 || left < self.limit / 2 {
                 if let Some(run) = self.run.as_mut() {
                     run.hw.doorbell(self.next);
                     self.rung = self.next;
