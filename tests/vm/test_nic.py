@@ -178,7 +178,7 @@ def test_host_goes_on_through_a_program_between_it_and_the_nic(vm):
     vm.run("sleep 1")
     reachable(vm)
     vmlib.host(f"ping -c 10 -i 0.1 -W 2 {nic.guest}")
-    vm.run("head -c 600000 /dev/urandom >/tmp/data; httpd -p 8080 -h /tmp")
+    vm.run("head -c 300000 /dev/urandom >/tmp/data; httpd -p 8080 -h /tmp")
     try:
         vmlib.host(f"curl -s -f -m 8 http://{nic.guest}:8080/data -o /tmp/data")
         with open("/tmp/data", "rb") as got:
