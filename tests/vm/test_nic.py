@@ -175,7 +175,7 @@ def test_host_rings_carry_the_hosts_packets(vm):
 def test_host_goes_on_through_a_program_between_it_and_the_nic(vm):
     nic = vm.nics[0]
     job = vm.spawn("exec nmpkt netmap:eth0* bridge -d 12")
-    vm.run("sleep 1")
+    vm.run(f"n=0; until grep -q bridging /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
     reachable(vm)
     vmlib.host(f"ping -c 10 -i 0.1 -W 2 {nic.guest}")
     vm.run("head -c 300000 /dev/urandom >/tmp/data; httpd -p 8080 -h /tmp")
