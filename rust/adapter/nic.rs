@@ -26,6 +26,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
 
+/// Bytes of an Ethernet header.
+const ETHERNET: u32 = 14;
+/// Bytes of a VLAN tag.
+const VLAN_TAG: u32 = 4;
+
 /// Who uses a NIC in netmap mode.
 pub(crate) trait Upper: Send + Sync {
     /// Whether the frames passed to [`xmit`](Self::xmit) must be complete and in one piece: the
@@ -248,9 +253,10 @@ impl Nic {
         self.chip.can(offload)
     }
 
-    /// Bytes that a frame may have, without CRC.
+    /// Bytes that a frame may have now, without CRC: what the MTU allows, with room for a VLAN tag.
     pub(crate) fn max_frame(&self) -> u32 {
-        self.chip.max_frame()
+        let frame = self.mtu().saturating_add(ETHERNET + VLAN_TAG);
+        frame.min(self.chip.max_frame())
     }
 
     /// Pieces that one frame on the wire may be sent in.

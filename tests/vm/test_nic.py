@@ -113,6 +113,24 @@ def test_frames_leave_through_the_tx_ring(vm, port):
     usable(vm)
 
 
+def test_frame_longer_than_the_mtu_allows_is_refused(vm):
+    """Not even a NIC that takes longer ones sends it. A VLAN tag has room."""
+    send = "exec nmpkt netmap:eth0 send -n 10 -l"
+    try:
+        vm.run("ip link set eth0 mtu 1300")
+        with Wire(vm.nics[0]) as wire:
+            job = vm.spawn(f"{send} 1319")
+            assert job.wait() != 0
+            assert "Invalid argument" in job.output(), job.output()
+            assert wire.receive(1, idle=1) == []
+            job = vm.spawn(f"{send} 1318")
+            assert wire.receive(10, idle=15) == list(range(10))
+            assert job.wait() == 0, job.output()
+    finally:
+        vm.run("ip link set eth0 mtu 1500")
+    usable(vm)
+
+
 @pytest.mark.parametrize("port", ["netmap:eth0", "netmap:eth0-0", "netmap:eth0/R"])
 def test_frames_arrive_in_the_rx_ring(vm, port):
     job = receiving(vm, port, "-n 3000 --idle 10")

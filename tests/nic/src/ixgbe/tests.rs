@@ -254,7 +254,7 @@ fn malformed_descriptors_are_complained_about_and_send_nothing() {
         ("wrong PAYLEN", &[[data, 0, PLAIN | 100, 99 << 14]]),
         ("no length", &[[data, 0, PLAIN, 0]]),
         ("too short", &[[data, 0, PLAIN | 16, 16 << 14]]),
-        ("too long", &[[data, 0, PLAIN | 1515, 1515 << 14]]),
+        ("too long", &[[data, 0, PLAIN | 1519, 1519 << 14]]),
         ("no context", &[[data, 0, PLAIN | 100, size | (1 << 9)]]),
         ("context index", &[[0, 0, (2 << 20) | (1 << 29), 5 << 4]]),
         (
