@@ -2,6 +2,7 @@
 //! Recovery of a map.
 
 use std::hash::BuildHasher;
+use std::ops::RangeInclusive;
 
 use super::entry::{self, Stored};
 use super::root::{self, Pair, Root};
@@ -9,7 +10,7 @@ use super::{Map, Slot, DURABLE};
 use crate::header::{Header, Kind};
 use crate::memory::{u64_at, LINE};
 use crate::store::Store;
-use crate::{Buffers, Damage, Error, Found, Memory, Pool, Segment};
+use crate::{word, Buffers, Damage, Error, Found, Memory, Pool, Segment};
 
 /// See [`Map::open`].
 pub(super) fn open<M: Memory>(
@@ -19,17 +20,23 @@ pub(super) fn open<M: Memory>(
 ) -> Result<(Map<M>, Found), Error> {
     let header = Header::open(mem.bytes(), Kind::Map, pool)?;
     let durable = header.state(mem.bytes(), DURABLE)?;
+    if durable > word::MAX - 3 {
+        return Err(Error::Damaged("state words"));
+    }
     let mut map = Map::new(Store::new(mem, header), 0);
-    // The word may be one batch late, so that what was going on is the next
-    // batch, or the one after that.
-    let late = map.pairs().any(|(_, pair)| match pair {
-        Pair::Newer(_, newer, _) => newer.is_of(durable + 2),
+    // The word may be one batch late. So what was going on is the next batch, or
+    // the one after that, of which there is an entry then, if any got through.
+    let last = durable + 2;
+    let late = map.pairs().any(|(root, pair)| match pair {
+        Pair::Newer(_, newer, _) if newer.is_of(last) => {
+            let entry = map.named(root, newer);
+            entry.is_some_and(|entry| entry.head().batch == last)
+        }
         _ => false,
     });
-    let newest = if late { durable + 2 } else { durable + 1 };
 
     let mut recovery = Recovery {
-        newest,
+        unsure: last - u64::from(!late)..=last,
         lines: vec![false; header.lines as usize],
         found: Found::default(),
     };
@@ -44,9 +51,9 @@ pub(super) fn open<M: Memory>(
     // First what the word is about: else the next recovery would take for
     // damage what this one has not put right.
     map.store.mem.wait()?;
-    map.store.set_state(DURABLE, newest);
+    map.store.set_state(DURABLE, last);
     map.store.mem.wait()?;
-    map.batch = newest + 1;
+    map.batch = last + 1;
     Ok((map, found))
 }
 
@@ -82,11 +89,19 @@ impl<M: Memory> Map<M> {
     fn stored(&self, line: u32) -> Option<Stored<'_>> {
         Stored::new(self.store.mem.bytes(), &self.store.header, line)
     }
+
+    /// The entry that a word of a root names, if it is whole. A line that did not
+    /// get through may still have an older entry of the same root, which is of
+    /// another batch.
+    fn named(&self, root: u32, word: Root) -> Option<Stored<'_>> {
+        let entry = self.stored(word.line)?;
+        (entry.valid(root, self.seed) && word.is_of(entry.head().batch)).then_some(entry)
+    }
 }
 
 struct Recovery {
-    /// The batch that a failure may have interrupted.
-    newest: u64,
+    /// The batches that a failure may have interrupted.
+    unsure: RangeInclusive<u64>,
     /// Lines in use.
     lines: Vec<bool>,
     found: Found,
@@ -99,7 +114,7 @@ impl Recovery {
             Pair::Damaged => return self.unreadable(root),
             Pair::Newer(place, newer, older) => (place, newer, older),
         };
-        let unsure = newer.is_of(self.newest);
+        let unsure = self.unsure(map, root, newer);
         if unsure {
             // Its writer may have died before it flushed this.
             let at = map.root_at(root);
@@ -129,6 +144,16 @@ impl Recovery {
         }
     }
 
+    /// A failure may have interrupted the writing of this word and its entry. Words
+    /// have the low bits of their batch only; an entry has all of them.
+    fn unsure<M: Memory>(&self, map: &Map<M>, root: u32, word: Root) -> bool {
+        if !self.unsure.clone().any(|batch| word.is_of(batch)) {
+            return false;
+        }
+        let entry = map.named(root, word);
+        entry.is_none_or(|entry| self.unsure.contains(&entry.head().batch))
+    }
+
     /// The root has no object. The word in `place` says so, and stays.
     fn gone<M: Memory>(&mut self, map: &mut Map<M>, root: u32, place: usize) {
         if let Some(slot) = map.slots.get_mut(root as usize) {
@@ -139,14 +164,12 @@ impl Recovery {
 
     /// Both the entry and the bytes of its value are what was stored.
     fn intact<M: Memory>(&self, map: &Map<M>, root: u32, word: Root, bufs: &dyn Buffers) -> bool {
-        let Some(entry) = map.stored(word.line) else {
+        let Some(entry) = map.named(root, word) else {
             return false;
         };
         let lines = &self.lines;
         let unused = |line: u32| lines.get(line as usize - 1) == Some(&false);
-        entry.valid(root, map.seed)
-            && entry.chain().all(unused)
-            && map.store.intact(entry.segments(), entry.head().crc, bufs)
+        entry.chain().all(unused) && map.store.intact(entry.segments(), entry.head().crc, bufs)
     }
 
     fn keep<M: Memory>(
@@ -200,8 +223,7 @@ impl Recovery {
     /// An acknowledged object is damaged: if its entry can be read, its key can
     /// be put again or deleted.
     fn damaged<M: Memory>(&mut self, map: &mut Map<M>, root: u32, place: usize, word: Root) {
-        let entry = map.stored(word.line);
-        let Some(entry) = entry.filter(|entry| entry.valid(root, map.seed)) else {
+        let Some(entry) = map.named(root, word) else {
             return self.unreadable(root);
         };
         let key = Some(entry.key());
