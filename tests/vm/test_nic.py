@@ -121,7 +121,7 @@ def test_frame_longer_than_the_mtu_allows_is_refused(vm):
         with Wire(vm.nics[0]) as wire:
             job = vm.spawn(f"{send} 1319")
             assert job.wait() != 0
-            assert "Invalid argument" in job.output(), job.output()
+            assert "the port has failed" in job.output(), job.output()
             assert wire.receive(1, idle=1) == []
             job = vm.spawn(f"{send} 1318")
             assert wire.receive(10, idle=15) == list(range(10))
@@ -204,8 +204,10 @@ def test_host_goes_on_through_a_program_between_it_and_the_nic(vm):
     finally:
         vm.run("for p in $(pidof httpd); do kill $p; done")
     assert job.wait() == 0, job.output()
-    assert int(re.search(r"to_host=(\d+)", job.output())[1]) > 100, job.output()
-    assert int(re.search(r"to_nic=(\d+)", job.output())[1]) > 100, job.output()
+    # At least ten pings, and what begins and ends a connection; the file's segments. How many of these share an
+    # acknowledgement is the client's affair.
+    seen = counts(job)
+    assert seen["to_host"] > 15 and seen["to_nic"] > 200, job.output()
     usable(vm)
 
 
