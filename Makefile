@@ -95,7 +95,7 @@ vm-modules:
 	@dir=$$($(ENV) --net scripts/kernel prepare) && $(ENV) scripts/modules "$$dir" "$$(basename "$$dir")"
 
 # Programs in C, as their subject is the headers, too.
-IN_C := for name in api-errno api-legacy xdp-drop; do \
+IN_C := for name in api-errno api-legacy xdp; do \
 	cc -O2 -Wall -Wextra -Werror -I include -o build/cargo/release/$$name tests/tools/$$name.c || exit; done
 
 .PHONY: apps

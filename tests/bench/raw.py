@@ -136,10 +136,10 @@ class Bench:
 
     def drop(self, count):
         """An XDP program that drops what pour() has: in the driver where that can, else behind it."""
-        where = "generic" if self.driver == "e1000" else ""
-        job = self.vm.spawn(f"exec xdp-drop eth0 {where}")
+        where = "generic" if self.driver == "e1000" else "native"
+        job = self.vm.spawn(f"exec xdp eth0 drop {where}")
         self.vm.run("sleep 3; until grep -q 1 /sys/class/net/eth0/carrier; do usleep 50000; done; sleep 4")
-        if "dropping" not in job.output():
+        if "attached" not in job.output():
             raise vmlib.VMError(job.output())
         received = "cat /sys/class/net/eth0/statistics/rx_packets"
         before = int(self.vm.run(received).out)
