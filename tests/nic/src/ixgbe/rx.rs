@@ -31,6 +31,8 @@ const NETWORK_BAD: u32 = 1 << 31;
 #[derive(Clone, Debug, Default)]
 pub(super) struct RxQueue {
     pub(super) enabled: bool,
+    /// Switched off after it ran, and the card not reset since.
+    stopped: bool,
     base: u64,
     count: u32,
     pub(super) head: u32,
@@ -54,6 +56,7 @@ impl Ixgbe {
         ring.strip = value & regs::RXDCTL_VME != 0;
         let on = value & regs::QUEUE_ENABLE != 0;
         if !on {
+            ring.stopped |= ring.enabled;
             ring.enabled = false;
             return;
         }
@@ -85,6 +88,7 @@ impl Ixgbe {
         }
         *ring = RxQueue {
             enabled: true,
+            stopped: false,
             base: address,
             count: length / 16,
             head,
@@ -103,8 +107,13 @@ impl Ixgbe {
             return;
         };
         if !ring.enabled {
-            // The stock driver's NAPI goes on for a moment after it has disabled the queues; who
-            // enables one sets the tail before.
+            // The stock driver switches queues off before it ends its polling, which posts buffers until then: the card
+            // takes no notice, and the reset that follows starts anew. It is a fault to post them before the queue runs.
+            if tail != 0 && !ring.stopped {
+                bus.complain(format_args!(
+                    "rx {queue}: tail {tail} while the queue is disabled"
+                ));
+            }
             self.regs
                 .set(regs::queue_base(true, queue) + regs::TAIL, tail);
             return;

@@ -319,6 +319,7 @@ fn wrong_use_of_queue_registers_is_complained_about() {
     let cases: &[(&str, u32, u32)] = &[
         ("tail beyond the ring", tx + regs::TAIL, COUNT),
         ("tail of a disabled queue", tx + 0x40 + regs::TAIL, 1),
+        ("buffers before the queue runs", rx + 0x40 + regs::TAIL, 1),
         ("base of a running queue", tx + regs::BASE_LOW, 0),
         ("head of a running queue", rx + regs::HEAD, 0),
         ("tail beyond the receive ring", rx + regs::TAIL, COUNT),
@@ -337,6 +338,19 @@ fn wrong_use_of_queue_registers_is_complained_about() {
         rig.write(*register, *value);
         assert_eq!(rig.complaints(), 1, "{name}");
     }
+}
+
+#[test]
+fn polling_that_ends_after_its_queue_is_no_fault() {
+    let mut rig = Rig::new();
+    rig.receiver(0);
+    let base = regs::queue_base(true, 0);
+    rig.write(base + regs::CONTROL, 0);
+    rig.write(base + regs::TAIL, 5);
+    assert_eq!(rig.complaints(), 0);
+    rig.write(regs::CTRL, regs::CTRL_RESETS);
+    rig.write(base + regs::TAIL, 5);
+    assert_eq!(rig.complaints(), 1);
 }
 
 #[test]

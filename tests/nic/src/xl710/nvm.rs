@@ -37,8 +37,10 @@ impl Nvm {
         for (i, pair) in [*b"NM", *b"00", *b"01"].into_iter().enumerate() {
             set(0x201 + i, u16::from_be_bytes(pair));
         }
-        // Boot configuration, with the manufacturer's version in it.
+        // Boot configuration, with the manufacturer's version in it, 22.0.9; the image's own, 9.20.
         set(0x17, 0x0300);
+        set(0x383, 0x1600);
+        set(0x384, 0x0009);
         set(0x18, 0x9200);
         // Track number.
         set(0x2d, 0xd8c5);
