@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The harness itself: what the other tests rely on."""
 
+import itertools
+
 import pytest
 
 import vm as vmlib
@@ -52,3 +54,14 @@ def test_log_gate_knows_faults_and_boot_messages():
         assert vmlib.BAD_LOG.search(line), line
     for line in ("Kernel command line: panic=-1", "rcu: Hierarchical RCU implementation.", "e1000: eth0 NIC Link is Up"):
         assert not vmlib.BAD_LOG.search(line), line
+
+
+def test_runs_side_by_side_have_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(vmlib.VM, "numbers", itertools.count())
+    ours, lock = vmlib.folder("side-by-side")
+    with lock:
+        # Another run counts from 0, too.
+        monkeypatch.setattr(vmlib.VM, "numbers", itertools.count())
+        theirs, other = vmlib.folder("side-by-side")
+        other.close()
+    assert theirs != ours

@@ -6,6 +6,7 @@ machine, tap or address is ever left behind.
 """
 
 import base64
+import fcntl
 import itertools
 import os
 import re
@@ -89,6 +90,22 @@ def kernel_folder():
     return CACHE / "kernel" / named
 
 
+def folder(name):
+    """A folder for a machine's files, and the lock on it while it is open. It alone of what a run makes is seen by other runs,
+    all of which are process 2 of their own name space, or so: a folder that another one works in is left to it."""
+    for number in VM.numbers:
+        made = TOP / "build/vm" / f"{name}-{number}"
+        made.mkdir(parents=True, exist_ok=True)
+        lock = open(made / "lock", "w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return made, lock
+    raise AssertionError("numbers do not end")
+
+
 def own_programs():
     """The project's programs, as far as they have been built."""
     built = TOP / "build/cargo/release"
@@ -142,14 +159,13 @@ class VM:
     pmem: MiB of persistent memory, /dev/pmem0 (pmem-mount mounts it); what is in it is lost with the machine.
     """
 
-    _number = itertools.count()
+    numbers = itertools.count()
     _subnets = set()
 
     def __init__(self, name="vm", nics=1, nic="e1000", smp=1, queues=0, mem=1024, append="", modules=(), programs=(), files=None,
                  mitigations=True, pin=False, accel=None, boot_timeout=120, shell=False, stock=(),
                  emulator="qemu-system-x86_64", qemu=(), pmem=0):
-        self.dir = TOP / "build/vm" / f"{name}-{next(VM._number)}"
-        self.dir.mkdir(parents=True, exist_ok=True)
+        self.dir, self.lock = folder(name)
         self.kernel = kernel_folder()
         self.release = self.kernel.name
         self.accel = accel or accelerator()
@@ -449,6 +465,7 @@ class VM:
         (self.dir / "dmesg.log").write_text(self.log)
         self.kill()
         (self.dir / "initramfs").unlink(missing_ok=True)
+        self.lock.close()
 
 
 def quote(text):
