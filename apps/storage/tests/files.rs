@@ -224,6 +224,11 @@ fn damage_is_found_reported_and_dropped_with_its_buffers() {
     let (mut log, found) = Log::open(Heap::from(bytes.clone()), pool, &bufs).unwrap();
     assert_eq!(found.damaged, [Damage::Line(2)]);
     assert_eq!((found.objects, &found.buffers[..]), (3, &[1, 2, 3, 4][..]));
+    assert!(log.get(2).is_none() && log.get(3).is_some());
+    assert_eq!(
+        log.objects().map(|o| o.seq()).collect::<Vec<_>>(),
+        [1, 3, 4]
+    );
     log.truncate(3);
     log.commit().unwrap();
     assert_eq!(log.freed().collect::<Vec<_>>(), [1, 2]);

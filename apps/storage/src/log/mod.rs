@@ -103,6 +103,8 @@ pub struct Log<M> {
     durable: Seq,
     /// Segments of objects that have been dropped, not durably yet.
     dropped: Vec<Segment>,
+    /// Objects that recovery found damaged, in order: nobody gets them.
+    damaged: Vec<Seq>,
 }
 
 impl<M: Memory> Log<M> {
@@ -131,6 +133,7 @@ impl<M: Memory> Log<M> {
             head: first,
             durable: first,
             dropped: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -253,9 +256,10 @@ impl<M: Memory> Log<M> {
         self.store.payload(segment, bufs)
     }
 
-    /// The object that starts at `seq`, if there is one and it is whole.
+    /// The object that starts at `seq`, if there is one and it is not damaged.
     pub fn get(&self, seq: Seq) -> Option<Object<'_, M>> {
-        if !(self.first..self.head).contains(&seq) {
+        let damaged = !self.damaged.is_empty() && self.damaged.binary_search(&seq).is_ok();
+        if damaged || !(self.first..self.head).contains(&seq) {
             return None;
         }
         let group = self.group(seq, self.head, |_| ());
@@ -271,7 +275,7 @@ impl<M: Memory> Log<M> {
         (self.first..self.durable).contains(&seq)
     }
 
-    /// All objects, the oldest first.
+    /// All objects that are not damaged, the oldest first.
     pub fn objects(&self) -> impl Iterator<Item = Object<'_, M>> {
         let mut next = self.first;
         std::iter::from_fn(move || {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Log, Seq, DURABLE, FIRST};
 use crate::header::{Header, Kind};
-use crate::memory::LINE;
+use crate::memory::{u64_at, LINE};
 use crate::store::Store;
 use crate::{Buffers, Damage, Error, Found, Memory, Pool, Segment};
 
@@ -47,6 +47,7 @@ pub(super) fn open<M: Memory>(
             found.bytes += segments.iter().map(|s| u64::from(s.len)).sum::<u64>();
         } else {
             found.damaged.push(Damage::Line(next));
+            log.damaged.push(next);
         }
         if group.next > sure {
             persist(&mut log, next..group.next, &segments, bufs);
@@ -85,12 +86,16 @@ fn persist<M: Memory>(
 fn erase<M: Memory>(log: &mut Log<M>, from: Seq, end: Seq) -> u64 {
     let mut objects = 0;
     for seq in from..end {
+        let at = log.at(seq);
         if let Some(line) = log.line(seq) {
             objects += u64::from(line.is_first());
-            let at = log.at(seq);
             log.store.mem.store(at, 0);
-            log.store.mem.flush(at, 8);
+        } else if u64_at(log.store.mem.bytes(), at + 8) != seq {
+            continue;
         }
+        // Also where another recovery has stored that: it may have died before
+        // it flushed it.
+        log.store.mem.flush(at, 8);
     }
     objects
 }

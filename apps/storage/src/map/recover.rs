@@ -43,6 +43,10 @@ pub(super) fn open<M: Memory>(
     for root in 0..header.roots {
         recovery.root(&mut map, root, bufs);
     }
+    // All of them: whoever wrote to one may have died before it flushed that,
+    // also a recovery that cleared a word.
+    let roots = header.roots as usize * root::BYTES;
+    map.store.mem.flush(header.roots_at(), roots);
     let mut found = recovery.found;
     let free = |line: &u32| recovery.lines.get(*line as usize - 1) == Some(&false);
     map.free_lines.extend((1..=header.lines).rev().filter(free));
@@ -115,11 +119,6 @@ impl Recovery {
             Pair::Newer(place, newer, older) => (place, newer, older),
         };
         let unsure = self.unsure(map, root, newer);
-        if unsure {
-            // Its writer may have died before it flushed this.
-            let at = map.root_at(root);
-            map.store.mem.flush(at, root::BYTES);
-        }
         if newer.line == 0 {
             self.gone(map, root, place);
         } else if self.intact(map, root, newer, bufs) {
@@ -138,7 +137,6 @@ impl Recovery {
             // What was never finished must not come up again.
             let at = map.root_at(root) + 8 * place;
             map.store.mem.store(at, 0);
-            map.store.mem.flush(at, 8);
         } else {
             self.damaged(map, root, place, newer);
         }
