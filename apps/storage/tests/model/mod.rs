@@ -281,6 +281,28 @@ impl Cache {
         image
     }
 
+    /// One image that a failure now can leave: `choose` picks a number below
+    /// its argument, how many stores to a line got through and which words of
+    /// the next one.
+    pub fn leave(&self, mut choose: impl FnMut(usize) -> usize) -> Vec<u8> {
+        let mut image = self.image.clone();
+        for line in self.lines.values() {
+            let count = choose(line.pending.len() + 1);
+            let (whole, rest) = line.pending.split_at(count);
+            whole.iter().for_each(|words| put(&mut image, words));
+            if let Some(torn) = rest.first() {
+                let mask = choose(1 << torn.len());
+                let some = torn
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| (mask >> i) & 1 == 1);
+                let some: Words = some.map(|(_, word)| *word).collect();
+                put(&mut image, &some);
+            }
+        }
+        image
+    }
+
     /// Give `check` images that a failure now can leave: all of them, if they
     /// are not more than `budget`, with writes to one line as units; else, and
     /// to see writes torn, `budget` that are drawn. Returns how many.
