@@ -75,8 +75,9 @@ impl Header {
         let numbers = self.blocks < 1 << 31 && self.pool.buffers < 1 << 31;
         let roots = (self.kind == Kind::Map) == (self.roots > 0);
         let pool = self.pool.buf_size <= 1 << 16;
-        let size = self.total() <= MAX_FILE.min(usize::MAX as u64);
-        if self.lines > 0 && blocks && numbers && roots && pool && size {
+        // Only then can the sum be taken.
+        let sound = self.lines > 0 && blocks && numbers && roots && pool;
+        if sound && self.total() <= MAX_FILE.min(usize::MAX as u64) {
             Ok(())
         } else {
             Err(Error::Shape)
@@ -302,5 +303,6 @@ mod tests {
         assert!(!new((1, 0), (1, 100)));
         assert!(!new((1, 0), (1, 1 << 16)));
         assert!(!new((1, 0), (1 << 31, 2048)));
+        assert!(!new((u32::MAX, 0), (u32::MAX, u32::MAX)));
     }
 }
