@@ -18,7 +18,7 @@ use netmap_storage::{
 };
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::first::First;
+use super::first::{settle, First};
 use super::written::{Medium, Written};
 use super::{Books, Held, Kept, Recycle, Shelf, Store};
 use crate::during;
@@ -310,8 +310,11 @@ impl<'a> Files<'a> {
                 self.found.push(Vec::new());
             }
         }
-        if let Some(first) = self.first.take() {
-            first.done()?;
+        match self.first.take() {
+            Some(first) => first.done()?,
+            // Names of files made beside others; and whoever removed the mark may
+            // have died before that was durable.
+            None => settle(&self.paths[0])?,
         }
         let mut claimed = Vec::new();
         let mut spare: Vec<Vec<ExtraBuf>> = (0..self.threads).map(|_| Vec::new()).collect();

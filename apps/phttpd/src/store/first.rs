@@ -84,7 +84,7 @@ impl First {
 }
 
 /// Make names in the folder of this file durable.
-fn settle(path: &Path) -> io::Result<()> {
+pub fn settle(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -71,7 +71,7 @@ impl Written {
             return Ok(());
         }
         self.changed.sort_unstable_by_key(|range| range.start);
-        let mut ranges = self.changed.drain(..);
+        let mut ranges = self.changed.iter().cloned();
         let mut next = ranges.next();
         while let Some(mut range) = next {
             next = ranges.next();
@@ -90,6 +90,8 @@ impl Written {
                 std::hint::spin_loop();
             }
         }
+        // Not before: what failed is to be written again.
+        self.changed.clear();
         Ok(())
     }
 }
@@ -159,6 +161,22 @@ impl Memory for Medium {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_written_is_not_forgotten() {
+        let path = std::env::temp_dir().join(format!("unwritten-{}", std::process::id()));
+        drop(Written::create(&path, 4096, true, Duration::ZERO).unwrap());
+        // One that cannot be written to.
+        let file = File::open(&path).unwrap();
+        let mut medium = Medium::Written(Written::new(file, vec![0; 4096], true, Duration::ZERO));
+        medium.wait().unwrap();
+        medium.store(0, 1);
+        medium.flush(0, 8);
+        for _ in 0..2 {
+            assert!(medium.wait().is_err());
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn what_was_flushed_is_in_the_file_and_the_file_is_locked() {
