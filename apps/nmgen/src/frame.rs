@@ -90,11 +90,11 @@ pub fn number(frame: &mut [u8], number: u64) {
 #[inline]
 pub fn read(frame: &[u8]) -> Option<(u32, u64)> {
     let mark: &[u8; 16] = frame.get(HEADERS..HEADERS + 16)?.try_into().ok()?;
-    let (magic, rest) = mark.split_first_chunk::<4>()?;
-    let (flow, rest) = rest.split_first_chunk::<4>()?;
-    let number = rest.first_chunk::<8>()?;
-    let flow = u32::from_be_bytes(*flow);
-    (*magic == MAGIC && flow < MAX_FLOWS).then(|| (flow, u64::from_be_bytes(*number)))
+    let (whose, number) = mark.split_first_chunk::<8>()?;
+    let number = number.first_chunk::<8>()?;
+    // The flow, if the mark is right; else a number that is too large for one.
+    let flow = u64::from_be_bytes(*whose) ^ (u64::from(u32::from_be_bytes(MAGIC)) << 32);
+    (flow < u64::from(MAX_FLOWS)).then(|| (flow as u32, u64::from_be_bytes(*number)))
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.

@@ -13,17 +13,16 @@ use crate::rates::Counters;
 /// The numbers seen of a flow.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
-    first: u64,
-    /// One above the highest number seen.
-    end: u64,
+    lowest: u64,
+    highest: u64,
     seen: u64,
 }
 
 impl Flow {
     /// Nothing seen.
     const NEW: Flow = Flow {
-        first: u64::MAX,
-        end: 0,
+        lowest: u64::MAX,
+        highest: 0,
         seen: 0,
     };
 }
@@ -34,20 +33,24 @@ pub struct Flows(Vec<Flow>);
 
 impl Flows {
     /// Notes a frame.
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, flow: u32, number: u64) {
-        let at = flow as usize;
-        if at >= self.0.len() {
-            self.grow(at + 1);
-        }
-        let flow = &mut self.0[at];
+        let Some(flow) = self.0.get_mut(flow as usize) else {
+            return self.note_first(flow, number);
+        };
         // A late frame may have come before the first one that was seen.
-        flow.first = flow.first.min(number);
-        flow.end = flow.end.max(number.saturating_add(1));
+        flow.lowest = flow.lowest.min(number);
+        flow.highest = flow.highest.max(number);
         flow.seen += 1;
     }
 
     #[cold]
+    #[inline(never)]
+    fn note_first(&mut self, flow: u32, number: u64) {
+        self.grow(flow as usize + 1);
+        self.note(flow, number);
+    }
+
     fn grow(&mut self, flows: usize) {
         self.0.resize(flows, Flow::NEW);
     }
@@ -58,18 +61,18 @@ impl Flows {
             self.grow(other.0.len());
         }
         for (to, from) in self.0.iter_mut().zip(&other.0) {
-            to.first = to.first.min(from.first);
-            to.end = to.end.max(from.end);
+            to.lowest = to.lowest.min(from.lowest);
+            to.highest = to.highest.max(from.highest);
             to.seen += from.seen;
         }
     }
 
     /// Frames that are missing between the first and the last seen of each flow.
     pub fn lost(&self) -> u64 {
-        let lost = |flow: &Flow| {
-            flow.end
-                .saturating_sub(flow.first)
-                .saturating_sub(flow.seen)
+        // Less by one than numbers from the lowest to the highest, so that no number is too large.
+        let lost = |flow: &Flow| match flow.seen.checked_sub(1) {
+            Some(others) => (flow.highest - flow.lowest).saturating_sub(others),
+            None => 0,
         };
         self.0.iter().map(lost).sum()
     }
@@ -115,16 +118,16 @@ pub fn run(port: &mut Port, limits: &Limits<'_>, counters: &Counters) -> io::Res
         let (mut frames, mut bytes) = (0, 0);
         let (rings, _) = port.rings();
         for ring in rings {
-            ring.look(u32::MAX, |packet, _| {
+            let mut strange = 0;
+            let seen = ring.look(u32::MAX, |packet, _| {
                 bytes += packet.len() as u64;
                 match frame::read(packet) {
-                    Some((flow, number)) => {
-                        frames += 1;
-                        flows.note(flow, number);
-                    }
-                    None => other += 1,
+                    Some((flow, number)) => flows.note(flow, number),
+                    None => strange += 1,
                 }
             });
+            frames += u64::from(seen) - strange;
+            other += strange;
         }
         if frames != 0 {
             counters.add(frames, bytes);

@@ -335,58 +335,83 @@ impl RingMem {
     /// For the loops that have to be short: all that does not change is read once.
     ///
     /// # Safety
-    /// The caller holds those slots and their buffers, alone. Panics if there is no slot `at`.
+    /// The caller holds those slots and their buffers, alone. Panics if there is no slot `at` or
+    /// `end`.
     #[inline]
     pub(crate) unsafe fn walk(
+        &self,
+        at: u32,
+        end: u32,
+        each: impl FnMut(u16, u16, &mut [u8]) -> Option<Option<(u16, u16)>>,
+    ) -> u32 {
+        let slots = 0..self.num_slots;
+        assert!(slots.contains(&at) && slots.contains(&end), "no such slot");
+        // SAFETY: both are slots, and the rest is the caller's.
+        unsafe {
+            if self.offset_mask == 0 {
+                self.walk_as::<false>(at, end, each)
+            } else {
+                self.walk_as::<true>(at, end, each)
+            }
+        }
+    }
+
+    /// As [`RingMem::walk`], with `OFFSETS` where slots have them.
+    ///
+    /// # Safety
+    /// As there, and there are slots `at` and `end`.
+    #[inline(always)]
+    unsafe fn walk_as<const OFFSETS: bool>(
         &self,
         mut at: u32,
         end: u32,
         mut each: impl FnMut(u16, u16, &mut [u8]) -> Option<Option<(u16, u16)>>,
     ) -> u32 {
-        assert!(at < self.num_slots, "slot number out of range");
         let (num_slots, buffers, size) = (self.num_slots, self.buffers, self.buf_size as usize);
         let (mask, bufs) = (self.offset_mask as usize, self.bufs);
         // SAFETY: the slots are behind the header, by the invariant.
         let slots = unsafe { self.header.add(size_of::<NetmapRing>()) }.cast::<[u64; 2]>();
-        while at != end {
-            // SAFETY: `at` is a slot's number here and after each round; two words, aligned.
-            let (low_at, ptr) = unsafe {
-                let slot = slots.add(at as usize).cast::<u64>();
-                (
-                    slot,
-                    if mask == 0 {
-                        0
-                    } else {
-                        slot.add(1).read_volatile()
-                    },
-                )
-            };
-            // SAFETY: as above.
-            let low = u64::from_le(unsafe { low_at.read_volatile() });
-            // As NetmapSlot has them: buf_idx, len, flags.
-            let (index, len, flags) = (low as u32, (low >> 32) as u16, (low >> 48) as u16);
-            let start = ptr as usize & mask;
-            let buf: &mut [u8] = if index < buffers && start <= size {
-                // SAFETY: buffer `index` lies in the mapping (invariant); the caller rules out
-                // all other users, and `each` cannot keep the slice.
-                unsafe {
-                    let first = bufs.add(index as usize * size + start);
-                    std::slice::from_raw_parts_mut(first.as_ptr(), size - start)
-                }
-            } else {
-                &mut []
-            };
-            let Some(change) = each(flags, len, buf) else {
-                break;
-            };
-            if let Some((flags, len)) = change {
-                let low = u64::from(index) | (u64::from(len) << 32) | (u64::from(flags) << 48);
+        loop {
+            let stop = if end < at { num_slots } else { end };
+            while at != stop {
+                // SAFETY: `at` is below `stop`, and so a slot's number; two words, aligned.
+                let low_at = unsafe { slots.add(at as usize) }.cast::<u64>();
                 // SAFETY: as above.
-                unsafe { low_at.write_volatile(low.to_le()) };
+                let low = u64::from_le(unsafe { low_at.read_volatile() });
+                // As NetmapSlot has them: buf_idx, len, flags.
+                let (index, len, flags) = (low as u32, (low >> 32) as u16, (low >> 48) as u16);
+                let start = if OFFSETS {
+                    // SAFETY: as above.
+                    let ptr = unsafe { low_at.add(1).read_volatile() };
+                    ptr as usize & mask
+                } else {
+                    0
+                };
+                let buf: &mut [u8] = if index < buffers && start <= size {
+                    // SAFETY: buffer `index` lies in the mapping (invariant); the caller rules out
+                    // all other users, and `each` cannot keep the slice.
+                    unsafe {
+                        let first = bufs.add(index as usize * size + start);
+                        std::slice::from_raw_parts_mut(first.as_ptr(), size - start)
+                    }
+                } else {
+                    no_buffer()
+                };
+                let Some(change) = each(flags, len, buf) else {
+                    return at;
+                };
+                if let Some((flags, len)) = change {
+                    let low = u64::from(index) | (u64::from(len) << 32) | (u64::from(flags) << 48);
+                    // SAFETY: as above.
+                    unsafe { low_at.write_volatile(low.to_le()) };
+                }
+                at += 1;
             }
-            at = if at + 1 == num_slots { 0 } else { at + 1 };
+            if at == end {
+                return at;
+            }
+            at = 0;
         }
-        at
     }
 
     /// Buffer `index`, empty if there is none of that number.
@@ -420,4 +445,10 @@ impl RingMem {
             std::slice::from_raw_parts_mut(self.bufs.add(index as usize * size).as_ptr(), size)
         }
     }
+}
+
+/// No bytes, for the rare slot without a buffer: a call, so that the others need no choice.
+#[cold]
+fn no_buffer() -> &'static mut [u8] {
+    &mut []
 }

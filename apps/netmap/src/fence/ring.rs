@@ -32,6 +32,12 @@ fn distance(from: u32, to: u32, num_slots: u32) -> u32 {
     }
 }
 
+/// No bytes, for the rare slot whose length does not fit: a call, so that the others need no choice.
+#[cold]
+fn no_packet() -> &'static [u8] {
+    &[]
+}
+
 /// What both directions have.
 ///
 /// # Invariants
@@ -132,21 +138,18 @@ impl RxRing {
     /// quick way for who neither keeps nor passes on buffers.
     #[inline]
     pub fn look(&mut self, max: u32, mut each: impl FnMut(&[u8], u16)) -> u32 {
-        let Ring {
-            mem, head, tail, ..
-        } = &mut self.0;
-        if *head == *tail {
+        let seen = self.0.space().min(max);
+        let Ring { mem, head, .. } = &mut self.0;
+        if seen == 0 {
             return 0;
         }
-        let mut seen = 0;
+        let past = u64::from(*head) + u64::from(seen);
+        let end = (past % u64::from(mem.num_slots())) as u32;
         // SAFETY: the slots up to tail are ours, and alone name their buffers.
         *head = unsafe {
-            mem.walk(*head, *tail, |flags, len, buf| {
-                if seen == max {
-                    return None;
-                }
-                seen += 1;
-                each(buf.get(..usize::from(len)).unwrap_or(&[]), flags);
+            mem.walk(*head, end, |flags, len, buf| {
+                let packet = buf.get(..usize::from(len));
+                each(packet.unwrap_or_else(|| no_packet()), flags);
                 Some(None)
             })
         };
