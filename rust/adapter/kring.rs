@@ -280,6 +280,20 @@ impl KringState {
         Some(core::mem::take(entry) & !HELD)
     }
 
+    /// As [`release`](Self::release), and the buffer is in state NicRx.
+    pub(super) fn lift(&mut self, i: u32) -> Option<u32> {
+        self.release(i).filter(|&idx| self.cache.post(idx))
+    }
+
+    /// Puts a buffer in state NicRx, which is not posted, into the ring's keeping for slot `i`.
+    pub(super) fn lay(&mut self, i: u32, idx: u32) {
+        if let Some(entry) = self.bufs.get_mut(i as usize) {
+            if self.cache.unpost(idx) {
+                *entry = idx | HELD;
+            }
+        }
+    }
+
     /// Lends the Held buffer of slot `i`: packets refer to it.
     #[inline]
     pub(crate) fn lend_slot(&mut self, i: u32) {

@@ -174,9 +174,9 @@ impl Backend for Raw {
         let nic = lane.nic.lock();
         let nic = nic.as_ref().ok_or(ENXIO)?;
         let queue = nic.rx(ring.id.into()).ok_or(ENXIO)?;
-        let result = host::take_back(ring, st, head);
         let _bh = BhGuard::new();
         let mut queue = queue.lock();
+        let result = lane.take_back(st, &mut queue, head);
         lane.sync(st, &mut queue);
         result
     }

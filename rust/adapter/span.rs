@@ -55,6 +55,25 @@ impl<'a> Span<'a> {
         taken
     }
 
+    /// Takes the buffer of a slot that the application has given up, in state NicRx and in exchange
+    /// for `spare`, which is in that state too and is to be posted now: its number, and what `dma`
+    /// says of it.
+    #[inline(always)]
+    pub(crate) fn take_and_post(
+        &mut self,
+        spare: &mut u32,
+        dma: impl Fn(u32) -> Option<u64>,
+    ) -> Option<(u32, u64)> {
+        let (slot, record) = self.places.next()?;
+        let dma = dma(*spare)?;
+        let idx = slot.brief().buf_idx;
+        if !self.hand.take_and_post(idx) {
+            return None;
+        }
+        *record = 0;
+        Some((core::mem::replace(spare, idx), dma))
+    }
+
     /// Takes the buffer of a slot with a whole frame whose length is in `lengths`: what `dma` says
     /// of the buffer, and that length.
     #[inline(always)]

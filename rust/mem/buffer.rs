@@ -264,11 +264,13 @@ impl<'a> Hand<'a> {
     /// User -> Held, as [`BufCache::take`]. `false`: left as it was; it may be possible all the same.
     #[inline(always)]
     pub(crate) fn take(&self, idx: u32) -> bool {
-        self.entries.get(idx as usize).is_some_and(|entry| {
-            let word = &entry.word;
-            word.compare_exchange(self.user, HELD, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        })
+        self.claim(idx, HELD)
+    }
+
+    /// User -> Held -> NicRx at once. `false`: left as it was; it may be possible all the same.
+    #[inline(always)]
+    pub(crate) fn take_and_post(&self, idx: u32) -> bool {
+        self.claim(idx, NIC_RX)
     }
 
     /// Held -> NicRx. `false`: left as it was; it may be possible all the same.
@@ -287,6 +289,16 @@ impl<'a> Hand<'a> {
     #[inline(always)]
     pub(crate) fn sent(&self, idx: u32) -> bool {
         self.swap(idx, HELD, self.user) || self.words.deliver_rare(idx, self.owner)
+    }
+
+    /// User -> `to`, of whichever ring is first to name the buffer.
+    #[inline(always)]
+    fn claim(&self, idx: u32, to: u32) -> bool {
+        self.entries.get(idx as usize).is_some_and(|entry| {
+            let word = &entry.word;
+            word.compare_exchange(self.user, to, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
     }
 
     /// `from`, which only the caller changes, to `to`.
@@ -438,6 +450,12 @@ impl BufCache {
     #[inline]
     pub(crate) fn post(&mut self, idx: u32) -> bool {
         self.pool.words.step(idx, State::Held, State::NicRx)
+    }
+
+    /// NicRx -> Held, of a buffer that is not posted.
+    #[inline]
+    pub(crate) fn unpost(&mut self, idx: u32) -> bool {
+        self.pool.words.step(idx, State::NicRx, State::Held)
     }
 
     /// Whether free buffers are short: better copy than lend.

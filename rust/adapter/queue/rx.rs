@@ -313,7 +313,7 @@ impl RxQueue {
         mut each: impl FnMut(&PoolMap) -> Option<(u32, u64)>,
     ) -> u32 {
         let max = max.min(self.room());
-        let (Some(run), Some(map)) = (self.run.as_ref(), self.map.as_ref()) else {
+        let (Some(run), Some(map)) = (self.run.as_ref(), self.map.as_deref()) else {
             return 0;
         };
         let places = self.bufs.get_mut(self.next as usize..).unwrap_or(&mut []);

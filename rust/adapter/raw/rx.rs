@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 use super::{link, Link};
+use crate::adapter::host;
 use crate::adapter::kring::{Kring, KringState};
 use crate::adapter::queue::{RxDone, RxQueue};
 use crate::nmcore::abi::{Slot, NS_MOREFRAG};
@@ -40,6 +41,41 @@ impl RxLane {
     pub(super) fn reset(&self) {
         let st = self.ring.state.lock();
         self.posted.store(st.cursor.hwtail(), Relaxed);
+    }
+
+    /// Takes back the slots up to `head`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`host::take_back`].
+    pub(super) fn take_back(&self, st: &mut KringState, rx: &mut RxQueue, head: u32) -> Result {
+        self.repost(st, rx, head);
+        host::take_back(&self.ring, st, head)
+    }
+
+    /// The common case of taking back and posting, in one step for each slot: while only one slot's
+    /// buffer is not posted, that one is, and the one of the slot that is taken has its part.
+    fn repost(&self, st: &mut KringState, rx: &mut RxQueue, head: u32) {
+        loop {
+            let (at, from) = (self.posted.load(Relaxed), st.cursor.hwcur());
+            let count = st.cursor.distance(from, head);
+            if count == 0 || st.cursor.next(at) != from {
+                return;
+            }
+            let Some(mut spare) = st.lift(at) else {
+                return;
+            };
+            let mut span = st.span(&self.ring.mem, from, count);
+            let posted = rx.post_each(span.len(), |map| {
+                span.take_and_post(&mut spare, |idx| map.buf(idx))
+            });
+            let at = st.cursor.forward(at, posted);
+            st.lay(at, spare);
+            self.posted.store(at, Relaxed);
+            if !st.cursor.take(posted) || posted == 0 {
+                return;
+            }
+        }
     }
 
     /// Fills slots with what has arrived, then posts what the application has given back.
