@@ -106,7 +106,7 @@ def test_counters_of_interface_and_queues_agree_with_the_wire(vm):
     vm.run("nmpkt netmap:eth0 send -n 2000 -l 200")
     by = grown(vm, before)
     assert 2000 <= by["tx_packets"] <= 2040 and 400_000 <= by["tx_bytes"] <= 410_000, by
-    job = receiving(vm, "netmap:eth0", "-n 1000 --idle 10")
+    job = receiving(vm, "netmap:eth0", "-n 1000 --idle 30")
     before = figures(vm)
     with Wire(vm.nics[0]) as wire:
         wire.send(range(1000), 200)

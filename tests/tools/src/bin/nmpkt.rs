@@ -60,6 +60,9 @@ enum What {
         /// Seconds without a frame after which it ends
         #[arg(short, long, default_value_t = 3)]
         idle: u64,
+        /// The same as long as none has come; else as --idle
+        #[arg(short, long)]
+        begin: Option<u64>,
         /// Most frames that may be missing
         #[arg(short, long, default_value_t = 0)]
         loss: u64,
@@ -95,7 +98,15 @@ fn run(options: &Options) -> Outcome {
             std::thread::sleep(Duration::from_secs(*wait));
             send(port, *count, *length, *rate, to)
         }
-        What::Recv { count, idle, loss } => recv(port, *count, Duration::from_secs(*idle), *loss),
+        What::Recv {
+            count,
+            idle,
+            begin,
+            loss,
+        } => {
+            let waits = [begin.unwrap_or(*idle), *idle].map(Duration::from_secs);
+            recv(port, *count, waits, *loss)
+        }
         What::Bridge { duration } => bridge(port, Duration::from_secs(*duration)),
     }
 }
@@ -201,21 +212,24 @@ fn send(mut port: Port, count: u64, length: usize, rate: u64, to: [u8; 6]) -> Ou
     Ok(())
 }
 
-fn recv(mut port: Port, count: u64, idle: Duration, loss: u64) -> Outcome {
+/// `begin`, `idle`: how long to wait for the first frame, and for each of the others.
+fn recv(mut port: Port, count: u64, [begin, idle]: [Duration; 2], loss: u64) -> Outcome {
     let mut seen = vec![false; usize::try_from(count)?];
     let (mut good, mut twice, mut broken, mut other, mut late) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut newest = None;
     let mut first = None;
     let mut progress = Progress::new("received");
+    let mut wait = begin;
     println!("receiving");
     while good < count {
-        let ready = port.poll(Wait::Rx, Some(idle))?;
+        let ready = port.poll(Wait::Rx, Some(wait))?;
         if ready.error {
             return Err("the port has failed".into());
         }
         if !ready.rx {
             break;
         }
+        wait = idle;
         first.get_or_insert_with(Instant::now);
         let (rx, _) = port.rings();
         for slot in rx.iter_mut().flat_map(|ring| ring.received()) {
