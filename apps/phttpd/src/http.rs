@@ -15,12 +15,12 @@ pub struct Shared<'a> {
     site: &'a Site,
     parser: Parser,
     /// Where bodies are kept, if they are.
-    pub store: Option<Store>,
+    pub store: Option<Store<'a>>,
 }
 
 impl<'a> Shared<'a> {
     /// For connections to this site.
-    pub fn new(site: &'a Site, store: Option<Store>) -> Shared<'a> {
+    pub fn new(site: &'a Site, store: Option<Store<'a>>) -> Shared<'a> {
         let service = store.as_ref().map_or(Service::Generated, Store::service);
         Shared {
             site,

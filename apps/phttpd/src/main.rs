@@ -103,19 +103,20 @@ fn run(options: &Options) -> io::Result<()> {
     }
     let files = store::Files::open(&options.storage, options.threads)?;
     let mut ports = stack::open(options, files.as_ref())?;
-    let stores = match files {
+    let (shelves, parts) = match files {
         Some(files) => files.finish(&mut ports)?,
-        None => Vec::new(),
+        None => Default::default(),
     };
-    let (mut ports, mut stores) = (ports.into_iter(), stores.into_iter());
+    let (mut ports, mut parts) = (ports.into_iter(), parts.into_iter());
 
     std::thread::scope(|scope| {
         for (number, listener) in listeners.iter().enumerate() {
-            let (site, stop) = (&site, &stop);
-            let (port, store) = (ports.next(), stores.next());
+            let (site, stop, shelves) = (&site, &stop, &shelves);
+            let (port, part) = (ports.next(), parts.next());
             std::thread::Builder::new()
                 .name(format!("phttpd-{number}"))
                 .spawn_scoped(scope, move || {
+                    let store = part.map(|part| store::Store::new(shelves, part));
                     let result = pin(options.affinity, number).and_then(|()| match port {
                         Some(port) => {
                             stack::Server::new(site, store, listener, port).run(poll, stop)

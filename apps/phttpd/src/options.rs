@@ -77,7 +77,8 @@ pub struct Storage {
     #[arg(short = 'd', long = "data", value_name = "PATH")]
     pub path: Option<PathBuf>,
 
-    /// Size per thread in MB (of 1,000,000 bytes); 64, or what there is
+    /// Size of each file in MB (of 1,000,000 bytes), with -x that of the pool;
+    /// 64, or what there is
     #[arg(short = 'L', long = "size", value_name = "MB", requires = "path",
         value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub megabytes: Option<u64>,

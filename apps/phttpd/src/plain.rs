@@ -68,7 +68,7 @@ impl<'a> Server<'a> {
     /// A server on a listening socket.
     pub fn new(
         site: &'a Site,
-        store: Option<Store>,
+        store: Option<Store<'a>>,
         listener: &'a OwnedFd,
     ) -> io::Result<Server<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;

@@ -114,7 +114,7 @@ impl<'a> Server<'a> {
     /// A server on a listening socket and the port's first ring pair.
     pub fn new(
         site: &'a Site,
-        store: Option<Store>,
+        store: Option<Store<'a>>,
         listener: &'a OwnedFd,
         port: Port,
     ) -> Server<'a> {

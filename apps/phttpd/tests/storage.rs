@@ -285,12 +285,14 @@ fn files_that_cannot_be_used_are_told_and_left_alone() {
     for (args, words) in [
         ("-m -L 2", "-L"),
         ("-m -p 2", "2 thread"),
-        ("-m -p 2 -B", "one thread"),
+        ("-B", "another store"),
+        ("-m -p 2 -B", "another store"),
     ] {
         assert!(refused(&folder.0, args).contains(words), "{args}");
     }
     assert!(refused(&log, "-m -B").contains("other kind"));
     assert_eq!(std::fs::read(&log).unwrap(), kept);
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1);
     for (damage, words) in [
         (kept[..kept.len() / 2].to_vec(), "bytes of"),
         (vec![0; kept.len()], "not a store"),
@@ -304,6 +306,7 @@ fn files_that_cannot_be_used_are_told_and_left_alone() {
     let server = Server::start(&folder.0, "-m --format -L 1");
     assert!(server.said.contains("new"), "{}", server.said);
     assert!(refused(Path::new("/nonexistent/log"), "-m").contains("No such file"));
+    assert!(refused(Path::new("/dev/null"), "-m --format").contains("neither"));
 }
 
 /// A server that the system kills when it writes beyond so many blocks of 512
@@ -406,5 +409,49 @@ fn what_is_posted_and_deleted_at_once_is_gone() {
         let server = Server::start(&folder.0, way);
         assert!(server.said.contains(" 0 objects"), "{}", server.said);
         assert_eq!(server.connect().ask("GET /1", b"").status, 404);
+    }
+}
+
+#[test]
+fn threads_share_a_map() {
+    const CLIENTS: usize = 8;
+    for (i, way) in ["", "-m", "-m --each"].iter().enumerate() {
+        let folder = Folder::new(&format!("shared{i}"));
+        let server = Server::start(&folder.0, &format!("-B -L 4 -p 3 {way}"));
+        std::thread::scope(|scope| {
+            for n in 0..CLIENTS {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut client = server.connect();
+                    for round in 0..40u8 {
+                        let (own, body) = (format!("/own/{n}/{}", round % 5), [round; 700]);
+                        assert_eq!(client.ask(&format!("PUT {own}"), &body).status, 200);
+                        assert_eq!(client.ask(&format!("GET {own}"), b"").body, body);
+                        // One that all of them change: any value, but a whole one.
+                        let body = [n as u8; 3000];
+                        assert_eq!(client.ask("PUT /all", &body).status, 200);
+                        let found = client.ask("GET /all", b"");
+                        if found.status == 200 {
+                            assert_eq!(found.body, vec![found.body[0]; 3000]);
+                        }
+                        client.ask("DELETE /all", b"");
+                        // Where it connects next, another thread may answer.
+                        if round % 4 == 0 {
+                            client = server.connect();
+                            assert_eq!(client.ask(&format!("GET {own}"), b"").body[0], round);
+                        }
+                    }
+                });
+            }
+        });
+        drop(server);
+        let server = Server::start(&folder.0, &format!("-B -p 2 {way}"));
+        let mut client = server.connect();
+        for n in 0..CLIENTS {
+            for slot in 0..5u8 {
+                let answer = client.ask(&format!("GET /own/{n}/{slot}"), b"");
+                assert_eq!((answer.status, answer.body), (200, vec![35 + slot; 700]));
+            }
+        }
     }
 }

@@ -325,13 +325,16 @@ fn a_buffer_is_free_when_nothing_in_it_is_kept() {
             log.discard(&mut body);
         }
     }
+    assert!(log.get(1).is_some() && log.get_durable(1).is_none());
     log.commit().unwrap();
     assert_eq!(log.freed().count(), 0);
     for (seq, freed) in [(1, &[][..]), (2, &[5])] {
-        assert!(log.is_durable(seq));
         assert_eq!(log.drop_oldest(), Some(seq));
-        assert!(!log.is_durable(seq));
+        // Whoever must not see what a failure may take back still sees it.
+        assert!(log.get(seq).is_none());
+        assert_eq!(log.get_durable(seq).map(|object| object.len()), Some(10));
         log.commit().unwrap();
+        assert!(log.get_durable(seq).is_none());
         assert_eq!(log.freed().collect::<Vec<_>>(), freed);
     }
     // Given up first: it must not be handed out while the next one is kept.
@@ -358,4 +361,32 @@ fn a_buffer_is_free_when_nothing_in_it_is_kept() {
         Err(Error::BadSegment)
     ));
     assert!(body.is_empty());
+}
+
+/// Bytes of a file that this process has in its page tables.
+fn resident(path: &std::path::Path) -> usize {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = maps.split_once(path.to_str().unwrap()).unwrap().1;
+    let rest = mapping.split_once("Rss:").unwrap().1;
+    rest.split_whitespace()
+        .next()
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        * 1024
+}
+
+#[test]
+fn pages_in_memory_can_be_mapped_before_they_are_used() {
+    let temp = Temp(format!("/dev/shm/netmap-storage-{}", std::process::id()).into());
+    let len = 300 * 4096;
+    let mapped = Mapped::create(&temp.0, len, Sync::Auto).unwrap();
+    assert_eq!(resident(&temp.0), 0);
+    mapped.populate();
+    assert_eq!(resident(&temp.0), len as usize);
+    // A file system that writes pages back would have to write all of them.
+    let disk = Temp::new("populate");
+    let mapped = Mapped::create(&disk.0, len, Sync::Msync).unwrap();
+    mapped.populate();
+    assert_eq!(resident(&disk.0), 0);
 }

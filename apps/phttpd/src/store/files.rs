@@ -7,20 +7,15 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use netmap::{ExtraBuf, Format, Memory, PoolParams, Port};
-use netmap_storage::{
-    Buffers, Log, LogShape, Map, MapShape, Mapped, NoBuffers, Pool, Slab, Sync as How,
-};
+use netmap_storage::{Buffers, Log, LogShape, Map, MapShape, NoBuffers, Pool, Slab};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::first::{settle, First};
-use super::written::{Medium, Written};
-use super::{Books, Held, Kept, Recycle, Shelf, Store};
+use super::written::{create_medium, fill, open_medium};
+use super::{Books, Held, Part, Recycle, Shelf, Shelves};
 use crate::during;
 use crate::options::Storage;
 
@@ -71,7 +66,7 @@ pub fn fail(text: impl Display) -> io::Error {
 }
 
 /// What to do about a file that cannot be used.
-fn unusable(path: &Path) -> impl FnOnce(netmap_storage::Error) -> io::Error + '_ {
+pub fn unusable(path: &Path) -> impl FnOnce(netmap_storage::Error) -> io::Error + '_ {
     move |error| {
         fail(format_args!(
             "{}: {error} (--format starts afresh)",
@@ -90,11 +85,16 @@ impl<'a> Files<'a> {
         let Some(path) = &options.path else {
             return Ok(None);
         };
-        let threads = usize::from(threads);
-        if options.keys && threads > 1 {
-            return Err(fail("-B has one thread: the store is not shared"));
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_dir() && !found.is_file()) {
+            return Err(fail(format_args!(
+                "{}: neither a folder nor a file (device DAX needs a file system: ndctl create-namespace -m fsdax)",
+                path.display()
+            )));
         }
-        let paths: Vec<PathBuf> = (0..threads).map(|n| name(path, options.keys, n)).collect();
+        let threads = usize::from(threads);
+        // Threads have a log each, and share a map.
+        let count = if options.keys { 1 } else { threads };
+        let paths: Vec<PathBuf> = (0..count).map(|n| name(path, options.keys, n)).collect();
         let first = match options.format {
             true => None,
             false => First::begin(&beside(path, "formatting"), &all_names(path))?,
@@ -109,11 +109,48 @@ impl<'a> Files<'a> {
             found: Vec::new(),
             pool: None,
         };
-        if options.zero_copy {
-            files.pool = Some(files.open_pool(&beside(path, "pool"))?);
+        let pool = beside(path, "pool");
+        if !files.fresh {
+            files.check_names(path, &pool)?;
         }
-        files.recover(&name(path, options.keys, threads))?;
+        if options.zero_copy {
+            files.pool = Some(files.open_pool(&pool)?);
+        }
+        if !files.fresh {
+            files.recover()?;
+        }
         Ok(Some(files))
+    }
+
+    /// See that all files are there, and no others of their kind.
+    fn check_names(&self, path: &Path, pool: &Path) -> io::Result<()> {
+        let options = self.options;
+        let there = self.paths.iter().filter(|path| exists(path)).count();
+        if there == 0 {
+            // Files there are, but others. To format beside them could not be
+            // told from a damaged store, were it interrupted.
+            return Err(fail(format_args!(
+                "{}: holds another store, so there can be no new one: take another folder, or --format",
+                path.display(),
+            )));
+        }
+        let beyond = name(path, options.keys, self.threads);
+        if there != self.paths.len()
+            || options.zero_copy && !exists(pool)
+            || !options.keys && exists(&beyond)
+        {
+            return Err(fail(format_args!(
+                "{}: not the files of {} thread(s){} (another -p or -x, or --format)",
+                path.display(),
+                self.threads,
+                if options.zero_copy {
+                    " with zero copy"
+                } else {
+                    ""
+                },
+            )));
+        }
+        Ok(())
     }
 
     /// The pool and the buffers in it that must be left alone.
@@ -124,7 +161,7 @@ impl<'a> Files<'a> {
 
     fn open_pool(&self, path: &Path) -> io::Result<PoolFile> {
         let what = |error| during(path.display())(error);
-        let old = exists(path) && !self.fresh;
+        let old = !self.fresh;
         let mut how = OpenOptions::new();
         let file = how
             .read(true)
@@ -158,7 +195,15 @@ impl<'a> Files<'a> {
         let bytes = usize::try_from(len).map_err(fail)?;
         let memory = Memory::file(&file, bytes).map_err(what)?;
         let format = memory.format().filter(|_| old);
+        let fresh = PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER);
         let params = match format {
+            Some(format) if format.params.ring_num < fresh.ring_num => {
+                return Err(fail(format_args!(
+                    "{}: made for fewer threads than {} (another -p, or --format)",
+                    path.display(),
+                    self.threads
+                )));
+            }
             Some(format) => format.params,
             None if old => {
                 return Err(fail(format_args!(
@@ -166,7 +211,7 @@ impl<'a> Files<'a> {
                     path.display()
                 )));
             }
-            None => PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER),
+            None => fresh,
         };
         // New ones get what is behind interfaces and rings, in whole pages.
         let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
@@ -208,33 +253,9 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Open what there is. `beyond` is the name of the file of one more thread.
-    fn recover(&mut self, beyond: &Path) -> io::Result<()> {
+    /// Open what there is.
+    fn recover(&mut self) -> io::Result<()> {
         let options = self.options;
-        if self.fresh {
-            return Ok(());
-        }
-        let there = self.paths.iter().filter(|path| exists(path)).count();
-        let all = match &self.pool {
-            Some(pool) => pool.format.is_some(),
-            None => there > 0,
-        };
-        let complete = if all { self.threads } else { 0 };
-        if there != complete || (!options.keys && exists(beyond)) {
-            return Err(fail(format_args!(
-                "{}: not the files of {} thread(s){} (another -p or -x, or --format)",
-                options.path.as_deref().unwrap_or(Path::new("")).display(),
-                self.threads,
-                if options.zero_copy {
-                    " with zero copy"
-                } else {
-                    ""
-                },
-            )));
-        }
-        if complete == 0 {
-            return Ok(());
-        }
         let none = NoBuffers;
         let held = match &self.pool {
             None => None,
@@ -298,8 +319,8 @@ impl<'a> Files<'a> {
     }
 
     /// With the ports open: make what there was not, and give each thread its
-    /// store and its part of the buffers.
-    pub fn finish(mut self, ports: &mut [Port]) -> io::Result<Vec<Store>> {
+    /// part of it and of the buffers.
+    pub fn finish(mut self, ports: &mut [Port]) -> io::Result<(Shelves, Vec<Part>)> {
         let share = self.share();
         if self.books.is_empty() {
             let pool = self.identity(ports.first());
@@ -312,8 +333,7 @@ impl<'a> Files<'a> {
         }
         match self.first.take() {
             Some(first) => first.done()?,
-            // Names of files made beside others; and whoever removed the mark may
-            // have died before that was durable.
+            // Whoever removed the mark may have died before that was durable.
             None => settle(&self.paths[0])?,
         }
         let mut claimed = Vec::new();
@@ -329,36 +349,35 @@ impl<'a> Files<'a> {
         let mut claimed = claimed.into_iter();
         let mut shelves = Vec::new();
         for (books, found) in self.books.into_iter().zip(&self.found) {
-            let mut kept = Kept::default();
+            let mut shelf = Shelf::new(books);
             claimed
                 .by_ref()
                 .take(found.len())
-                .for_each(|buffer| kept.add(buffer));
-
-            shelves.push(Mutex::new(Shelf { books, kept }));
+                .for_each(|buffer| shelf.kept.add(buffer));
+            shelves.push(shelf);
         }
-        let shelves = Arc::new(shelves);
         let memory = self.pool.as_ref().map(|pool| &pool.memory);
         let size = std::fs::metadata(&self.paths[0])?.len();
         let LogShape { lines, blocks, .. } = log_shape(share, size);
-        let stores = spare.into_iter().enumerate();
-        Ok(stores
-            .map(|(own, spare)| {
-                let recycle = self.options.recycle.then(|| Recycle {
-                    lines: u64::from((lines / 8).min(2 * SLOTS)),
-                    blocks: (blocks / 8).min(2 * SLOTS) as usize,
-                    buffers: (spare.len() / 4).min(SLOTS as usize),
-                });
-                let held = memory.map(|memory| Held::new(memory.clone(), spare));
-                Store::new(Arc::clone(&shelves), own, held, recycle, self.options.each)
-            })
-            .collect())
+        let parts = spare.into_iter().enumerate().map(|(n, spare)| Part {
+            own: if self.options.keys { 0 } else { n },
+            recycle: self.options.recycle.then(|| Recycle {
+                lines: u64::from((lines / 8).min(2 * SLOTS)),
+                blocks: (blocks / 8).min(2 * SLOTS) as usize,
+                buffers: (spare.len() / 4).min(SLOTS as usize),
+            }),
+            held: memory.map(|memory| Held::new(memory.clone(), spare)),
+            each: self.options.each,
+        });
+        let parts = parts.collect();
+        let shared = self.options.keys && self.threads > 1;
+        Ok((Shelves::new(shelves, shared), parts))
     }
 
-    /// Packet buffers for each thread, with zero copy.
+    /// Packet buffers for each file, with zero copy.
     fn share(&self) -> Option<u32> {
         let pool = self.pool.as_ref()?;
-        Some(pool.buffers / self.threads as u32)
+        Some(pool.buffers / self.paths.len() as u32)
     }
 
     /// A new log or map.
@@ -415,19 +434,6 @@ fn shape_bytes(keys: bool, megabytes: u64) -> Result<u64, netmap_storage::Error>
     }
 }
 
-/// Write the zeros that a new file consists of. Blocks that are only reserved
-/// are slow on DAX: the first store to each page would wait for the journal.
-pub fn fill(file: &File, len: u64) -> io::Result<()> {
-    let zeros = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        let n = (len - at).min(zeros.len() as u64);
-        file.write_all_at(&zeros[..n as usize], at)?;
-        at += n;
-    }
-    file.sync_all()
-}
-
 /// The file of thread `n`: in a directory `log.N` or `map`, or what was named.
 fn name(path: &Path, keys: bool, n: usize) -> PathBuf {
     match (path.is_dir(), keys, n) {
@@ -457,54 +463,4 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-fn how(options: &Storage) -> How {
-    match (options.no_flush, options.sync) {
-        (true, _) => How::None,
-        (false, true) => How::Fdatasync,
-        (false, false) => How::Auto,
-    }
-}
-
-fn finish_medium(options: &Storage, mut mapped: Mapped) -> (Medium, String) {
-    mapped.set_delay(options.latency_ns);
-    let how = format!("mapped, {}", mapped.method());
-    (Medium::Mapped(mapped), how)
-}
-
-fn written(options: &Storage) -> (bool, Duration, String) {
-    let how = if options.no_flush {
-        "written"
-    } else {
-        "written, fdatasync"
-    };
-    (
-        !options.no_flush,
-        Duration::from_nanos(options.latency_ns),
-        how.into(),
-    )
-}
-
-fn open_medium(options: &Storage, path: &Path) -> io::Result<(Medium, String)> {
-    if options.map {
-        let mapped = Mapped::open(path, how(options)).map_err(unusable(path))?;
-        return Ok(finish_medium(options, mapped));
-    }
-    let (sync, delay, how) = written(options);
-    let written = Written::open(path, sync, delay).map_err(unusable(path))?;
-    Ok((Medium::Written(written), how))
-}
-
-fn create_medium(options: &Storage, path: &Path, len: u64) -> io::Result<(Medium, String)> {
-    let fail = |error: netmap_storage::Error| fail(format_args!("{}: {error}", path.display()));
-    if options.map {
-        let mapped = Mapped::create(path, len, how(options)).map_err(fail)?;
-        let file = OpenOptions::new().write(true).open(path)?;
-        fill(&file, len)?;
-        return Ok(finish_medium(options, mapped));
-    }
-    let (sync, delay, how) = written(options);
-    let written = Written::create(path, len, sync, delay).map_err(fail)?;
-    Ok((Medium::Written(written), how))
 }

@@ -91,6 +91,18 @@ impl Held {
         }
     }
 
+    /// It is this thread's turn to use the spare buffers that are `shared`.
+    pub fn take_spare(&mut self, shared: &mut Vec<ExtraBuf>) {
+        // Its own ones are what was given up lately: few.
+        std::mem::swap(&mut self.spare, shared);
+        self.spare.append(shared);
+    }
+
+    /// The turn is over.
+    pub fn give_spare(&mut self, shared: &mut Vec<ExtraBuf>) {
+        std::mem::swap(&mut self.spare, shared);
+    }
+
     /// How many spare buffers there are, or will be.
     pub fn spare(&self) -> usize {
         self.spare.len() + self.leaving.len()

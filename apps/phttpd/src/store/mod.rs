@@ -3,18 +3,22 @@
 //! the bodies in its own blocks or in packet buffers (`held`).
 //!
 //! What was taken is durable after [`Store::commit`]; the loops call it before
-//! they send the answers of a batch. A store belongs to one thread, which alone
-//! writes to it; other threads read records of it.
+//! they send the answers of a batch. Threads have a log each, to which they
+//! alone write; others read records of it. A map they share, and take turns: one
+//! has it from the first use in a batch to the commit. So nobody sees what is not
+//! durable, and who flushed cache lines also waits for them.
 
 mod files;
 mod first;
 mod held;
+#[cfg(test)]
+mod tests;
 mod written;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
-use netmap::RxSlot;
+use netmap::{ExtraBuf, RxSlot};
 use netmap_storage::{Body, Error, Log, Map, Place, Segment};
 
 pub use files::Files;
@@ -39,14 +43,54 @@ impl Object {
     }
 }
 
-/// What a thread has stored.
+/// What a thread has stored, or all of them.
 pub struct Shelf {
     books: Books,
     /// With zero copy: the buffers that bodies lie in.
     kept: Kept,
+    /// Spare buffers for whoever has the turn.
+    spare: Vec<ExtraBuf>,
+    /// A commit failed: what is here may not be durable.
+    failed: bool,
 }
 
-/// A log or a map; one per thread, so its size is of no importance.
+impl Shelf {
+    fn new(books: Books) -> Shelf {
+        Shelf {
+            books,
+            kept: Kept::default(),
+            spare: Vec::new(),
+            failed: false,
+        }
+    }
+}
+
+/// What is stored.
+#[derive(Default)]
+pub struct Shelves {
+    all: Vec<Mutex<Shelf>>,
+    /// If threads share one: held by the one whose turn it is.
+    turn: Option<Mutex<()>>,
+}
+
+impl Shelves {
+    fn new(shelves: Vec<Shelf>, shared: bool) -> Shelves {
+        Shelves {
+            all: shelves.into_iter().map(Mutex::new).collect(),
+            turn: shared.then(Mutex::default),
+        }
+    }
+}
+
+/// What a thread makes its [`Store`] of.
+pub struct Part {
+    own: usize,
+    held: Option<Held>,
+    recycle: Option<Recycle>,
+    each: bool,
+}
+
+/// A log or a map; there are few, so their size is of no importance.
 #[allow(clippy::large_enum_variant)]
 enum Books {
     /// Records in the order in which they came.
@@ -66,10 +110,13 @@ macro_rules! either {
 }
 
 /// A thread's way to what is stored.
-pub struct Store {
+pub struct Store<'a> {
     /// Of all threads.
-    shelves: Arc<Vec<Mutex<Shelf>>>,
+    shelves: &'a Shelves,
+    /// Number of the one that this thread writes to.
     own: usize,
+    /// It is this thread's turn.
+    turn: Option<MutexGuard<'a, ()>>,
     service: Service,
     /// With zero copy: the packet buffers, and where the input lies.
     held: Option<Held>,
@@ -94,9 +141,9 @@ pub struct Recycle {
     pub buffers: usize,
 }
 
-fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panics ends the program.
-    shelf.lock().unwrap_or_else(|error| error.into_inner())
+    mutex.lock().unwrap_or_else(|error| error.into_inner())
 }
 
 fn status(error: &Error) -> Status {
@@ -106,30 +153,61 @@ fn status(error: &Error) -> Status {
     }
 }
 
-impl Store {
-    /// The store of thread `own` among those of all threads.
-    pub fn new(
-        shelves: Arc<Vec<Mutex<Shelf>>>,
-        own: usize,
-        held: Option<Held>,
-        recycle: Option<Recycle>,
-        each: bool,
-    ) -> Store {
-        let service = match lock(&shelves[own]).books {
+impl<'a> Store<'a> {
+    /// The store that a thread makes of its part.
+    pub fn new(shelves: &'a Shelves, part: Part) -> Store<'a> {
+        let service = match lock(&shelves.all[part.own]).books {
             Books::Log(_) => Service::Log,
             Books::Map(_) => Service::Map,
         };
         Store {
             shelves,
-            own,
+            own: part.own,
+            turn: None,
             service,
-            held,
-            recycle,
-            each,
+            held: part.held,
+            recycle: part.recycle,
+            each: part.each,
             // What recovery dropped is to be found.
             dirty: true,
             failed: None,
         }
+    }
+
+    fn shelf(&self) -> MutexGuard<'a, Shelf> {
+        lock(&self.shelves.all[self.own])
+    }
+
+    /// Wait for this thread's turn, if threads take turns, unless it is.
+    #[inline]
+    fn take_turn(&mut self) {
+        if self.turn.is_some() {
+            return;
+        }
+        let Some(turn) = &self.shelves.turn else {
+            return;
+        };
+        self.turn = Some(lock(turn));
+        let mut shelf = self.shelf();
+        if let Some(held) = &mut self.held {
+            held.take_spare(&mut shelf.spare);
+        }
+        if shelf.failed {
+            self.dirty = true;
+            let error = io::Error::other("another thread could not");
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// The next thread's turn.
+    fn end_turn(&mut self) {
+        if self.turn.is_none() {
+            return;
+        }
+        if let Some(held) = &mut self.held {
+            held.give_spare(&mut lock(&self.shelves.all[self.own]).spare);
+        }
+        self.turn = None;
     }
 
     /// What paths stand for.
@@ -189,7 +267,8 @@ impl Store {
     /// no room; the body is dropped.
     #[inline]
     pub fn piece(&mut self, object: &mut Object, at: usize, data: &[u8]) -> Result<(), Status> {
-        let mut shelf = lock(&self.shelves[self.own]);
+        self.take_turn();
+        let mut shelf = self.shelf();
         self.dirty = true;
         let body = &mut object.body;
         let place = self
@@ -211,7 +290,8 @@ impl Store {
     /// none. 507: no room; the body is dropped.
     #[inline]
     pub fn finish(&mut self, object: &mut Object) -> Result<Option<u64>, Status> {
-        let mut shelf = lock(&self.shelves[self.own]);
+        self.take_turn();
+        let mut shelf = self.shelf();
         self.dirty = true;
         let body = &mut object.body;
         let done = match &mut shelf.books {
@@ -233,20 +313,19 @@ impl Store {
             return;
         }
         self.dirty = true;
-        let mut shelf = lock(&self.shelves[self.own]);
-        either!(&mut shelf.books, it => it.discard(&mut object.body));
+        either!(&mut self.shelf().books, it => it.discard(&mut object.body));
     }
 
     /// The number by which clients know a record: threads have every nth.
     fn number(&self, seq: u64) -> u64 {
-        seq * self.shelves.len() as u64 + self.own as u64
+        seq * self.shelves.all.len() as u64 + self.own as u64
     }
 
     /// The reverse: which thread's, and its number there.
     fn record(&self, name: &[u8]) -> Option<(usize, u64)> {
         let text = std::str::from_utf8(name.strip_prefix(b"/")?).ok()?;
         let number: u64 = text.parse().ok()?;
-        let threads = self.shelves.len() as u64;
+        let threads = self.shelves.all.len() as u64;
         Some(((number % threads) as usize, number / threads))
     }
 
@@ -265,20 +344,29 @@ impl Store {
                 None => return false,
             },
         };
-        let mut shelf = lock(&self.shelves[thread]);
-        let Shelf { books, kept } = &mut *shelf;
+        self.take_turn();
+        let mut shelf = lock(&self.shelves.all[thread]);
+        let Shelf { books, kept, .. } = &mut *shelf;
         if let Some(held) = self.held.as_mut().filter(|_| thread == self.own) {
             held.keep(kept);
         }
-        let held = self.held.as_ref().map(|held| (held, thread == self.own));
+        // A buffer may be named in slots only if no other thread gives it up.
+        let alone = thread == self.own && self.shelves.turn.is_none();
+        let held = self.held.as_ref().map(|held| (held, alone));
         match books {
-            // Another thread's client must not see what a crash may take back.
-            Books::Log(log) if thread != self.own && !log.is_durable(seq) => false,
-            Books::Log(log) => log.get(seq).is_some_and(|found| {
-                let block = |segment| log.block(segment);
-                answer((found.len(), found.segments()), begin, block, held, kept);
-                true
-            }),
+            Books::Log(log) => {
+                // Another thread's client must not see what a crash may take
+                // back, be that a record or that it is gone.
+                let found = match thread == self.own {
+                    true => log.get(seq),
+                    false => log.get_durable(seq),
+                };
+                found.is_some_and(|found| {
+                    let block = |segment| log.block(segment);
+                    answer((found.len(), found.segments()), begin, block, held, kept);
+                    true
+                })
+            }
             Books::Map(map) => map.get(&object.name).is_some_and(|found| {
                 let block = |segment| map.block(segment);
                 answer((found.len(), found.segments()), begin, block, held, kept);
@@ -290,7 +378,8 @@ impl Store {
     /// Drop what was asked for: the value of a key, or the records up to a
     /// number. False: there is no such thing.
     pub fn remove(&mut self, object: &Object) -> Result<bool, Status> {
-        match &mut lock(&self.shelves[self.own]).books {
+        self.take_turn();
+        match &mut self.shelf().books {
             Books::Map(map) => {
                 self.dirty = true;
                 Ok(map.delete(&object.name))
@@ -318,18 +407,30 @@ impl Store {
         }
     }
 
-    /// Make everything since the last time durable: before any answer is sent.
-    /// An error means that this is not certain: no answer may be sent at all.
+    /// Make everything since the last time durable: before any answer is sent,
+    /// and before any wait, as others may wait for their turn. An error means
+    /// that this is not certain: no answer may be sent at all.
     #[inline]
     pub fn commit(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.dirty) {
-            return Ok(());
+        if std::mem::take(&mut self.dirty) {
+            self.take_turn();
+            self.commit_batch()?;
         }
+        self.end_turn();
+        Ok(())
+    }
+
+    fn commit_batch(&mut self) -> io::Result<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let mut shelf = lock(&self.shelves[self.own]);
-        let Shelf { books, kept } = &mut *shelf;
+        let mut shelf = self.shelf();
+        let Shelf {
+            books,
+            kept,
+            failed,
+            ..
+        } = &mut *shelf;
         if let (Some(low), Books::Log(log)) = (self.recycle, &mut *books) {
             // What is dropped is free after the commit, so this is a guess: an
             // object has a buffer or a block at least.
@@ -340,10 +441,16 @@ impl Store {
             }
             log.make_room(low.lines);
         }
-        either!(&mut *books, it => it.commit())?;
+        let done = either!(&mut *books, it => it.commit());
+        *failed = done.is_err();
+        done?;
         if let Some(held) = &mut self.held {
             held.keep(kept);
             either!(books, it => it.freed().for_each(|index| held.free(kept, index)));
+            if self.turn.is_some() {
+                // No slot names any of them, see `load`: they go to the next one.
+                held.sent();
+            }
         }
         Ok(())
     }

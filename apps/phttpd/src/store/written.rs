@@ -9,10 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use netmap_storage::{Error, Mapped, Memory, LINE};
+use netmap_storage::{Error, Mapped, Memory, Sync as How, LINE};
 use rustix::fs::FlockOperation;
 
-use super::files::fill;
+use super::files::{fail, unusable};
+use crate::options::Storage;
 
 /// What a log or a map lies on.
 pub enum Medium {
@@ -156,6 +157,73 @@ impl Memory for Medium {
             Medium::Written(it) => it.wait(),
         }
     }
+}
+
+/// Write the zeros that a new file consists of. Blocks that are only reserved
+/// are slow on DAX: the first store to each page would wait for the journal.
+pub fn fill(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..n as usize], at)?;
+        at += n;
+    }
+    file.sync_all()
+}
+
+fn how(options: &Storage) -> How {
+    match (options.no_flush, options.sync) {
+        (true, _) => How::None,
+        (false, true) => How::Fdatasync,
+        (false, false) => How::Auto,
+    }
+}
+
+fn finish_medium(options: &Storage, mut mapped: Mapped) -> (Medium, String) {
+    // Requests are not to wait for page faults.
+    mapped.populate();
+    mapped.set_delay(options.latency_ns);
+    let how = format!("mapped, {}", mapped.method());
+    (Medium::Mapped(mapped), how)
+}
+
+fn written(options: &Storage) -> (bool, Duration, String) {
+    let how = if options.no_flush {
+        "written"
+    } else {
+        "written, fdatasync"
+    };
+    (
+        !options.no_flush,
+        Duration::from_nanos(options.latency_ns),
+        how.into(),
+    )
+}
+
+/// Open the file of a log or a map; how it is made durable, too.
+pub fn open_medium(options: &Storage, path: &Path) -> io::Result<(Medium, String)> {
+    if options.map {
+        let mapped = Mapped::open(path, how(options)).map_err(unusable(path))?;
+        return Ok(finish_medium(options, mapped));
+    }
+    let (sync, delay, how) = written(options);
+    let written = Written::open(path, sync, delay).map_err(unusable(path))?;
+    Ok((Medium::Written(written), how))
+}
+
+/// Make one of `len` bytes, all zeros.
+pub fn create_medium(options: &Storage, path: &Path, len: u64) -> io::Result<(Medium, String)> {
+    let fail = |error: netmap_storage::Error| fail(format_args!("{}: {error}", path.display()));
+    if options.map {
+        let mapped = Mapped::create(path, len, how(options)).map_err(fail)?;
+        let file = OpenOptions::new().write(true).open(path)?;
+        fill(&file, len)?;
+        return Ok(finish_medium(options, mapped));
+    }
+    let (sync, delay, how) = written(options);
+    let written = Written::create(path, len, sync, delay).map_err(fail)?;
+    Ok((Medium::Written(written), how))
 }
 
 #[cfg(test)]

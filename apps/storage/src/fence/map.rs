@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{fallocate, flock, FallocateFlags, FlockOperation};
 use rustix::io::Errno;
-use rustix::mm::{mmap, msync, munmap, MapFlags, MsyncFlags, ProtFlags};
+use rustix::mm::{madvise, mmap, msync, munmap, Advice, MapFlags, MsyncFlags, ProtFlags};
 
 use super::flush::{self, Method};
 use crate::{Error, Memory};
@@ -120,6 +120,20 @@ impl Mapped {
             waiting: false,
             pages: Vec::new(),
         })
+    }
+
+    /// Map all pages to be written, where flushed cache lines are all that
+    /// makes them durable: else the first store to each is a page fault. A
+    /// kernel that cannot do that (before 5.14) leaves it at that.
+    pub fn populate(&self) {
+        let writes_back = matches!(self.method, Method::Msync | Method::Fdatasync);
+        if writes_back || !(self.dax || in_memory(&self.file)) {
+            // Each page would count as changed.
+            return;
+        }
+        let at = self.base.as_ptr().cast::<c_void>();
+        // SAFETY: our own mapping, and populating it changes no contents.
+        let _ = unsafe { madvise(at, self.len, Advice::LinuxPopulateWrite) };
     }
 
     /// True on persistent memory (MAP_SYNC was granted).

@@ -258,21 +258,32 @@ impl<M: Memory> Log<M> {
 
     /// The object that starts at `seq`, if there is one and it is not damaged.
     pub fn get(&self, seq: Seq) -> Option<Object<'_, M>> {
-        let damaged = !self.damaged.is_empty() && self.damaged.binary_search(&seq).is_ok();
-        if damaged || !(self.first..self.head).contains(&seq) {
+        if !(self.first..self.head).contains(&seq) {
             return None;
         }
-        let group = self.group(seq, self.head, |_| ());
+        self.object(seq, self.head)
+    }
+
+    /// The object that starts at `seq` as a failure now would leave it: one that
+    /// was dropped is there until that is durable, and one that was appended
+    /// since the last [`Log::commit`] is not.
+    pub fn get_durable(&self, seq: Seq) -> Option<Object<'_, M>> {
+        if !(self.reusable..self.durable).contains(&seq) {
+            return None;
+        }
+        self.object(seq, self.durable)
+    }
+
+    fn object(&self, seq: Seq, end: Seq) -> Option<Object<'_, M>> {
+        if !self.damaged.is_empty() && self.damaged.binary_search(&seq).is_ok() {
+            return None;
+        }
+        let group = self.group(seq, end, |_| ());
         group.whole.then_some(Object {
             log: self,
             seq,
             end: group.next,
         })
-    }
-
-    /// True if the object that starts at `seq` survives a failure now.
-    pub fn is_durable(&self, seq: Seq) -> bool {
-        (self.first..self.durable).contains(&seq)
     }
 
     /// All objects that are not damaged, the oldest first.
