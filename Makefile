@@ -81,7 +81,8 @@ test-crash: vm-modules env-apps ## stores of 100,000 objects, 100 crashes under 
 	@$(ENV) env STORE_OBJECTS=$(or $(STORE_OBJECTS),100000) CRASH_POINTS=$(or $(CRASH_POINTS),100) CRASH_SEED=$(or $(CRASH_SEED),1) \
 		python3 -m pytest -p no:cacheprovider tests/vm/test_store.py tests/vm/test_crash.py -k "restart or crash"
 
-SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py -k 'archives or driver_unloads or stack and (get_and_post or 3_mib)'
+SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_store.py \
+	-k 'archives or driver_unloads or stack and (get_and_post or 3_mib) or survive_a_restart and zero-copy'
 
 .PHONY: test-others
 test-others: ## modules for the other supported kernels, and a short test on each
