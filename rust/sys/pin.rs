@@ -118,10 +118,11 @@ impl Pinned {
         NonNull::new(base.cast())
     }
 
-    /// Whether they are pages of a file on persistent memory.
+    /// Whether they are persistent memory.
     pub(crate) fn is_dax(&self) -> bool {
         // SAFETY: by the invariant.
-        unsafe { self.0.as_ref() }.dax
+        let info = unsafe { self.0.as_ref() };
+        info.dax || info.device
     }
 }
 

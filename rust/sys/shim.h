@@ -171,14 +171,15 @@ struct nms_pinned {
 	unsigned long at;		/* byte where it failed */
 	int why;			/* enum nms_pin_why, 0: all pages are pinned */
 	int error;
-	bool dax;
+	bool dax;			/* a file on persistent memory */
+	bool device;			/* persistent memory as a device */
 	bool cached;			/* a file in the page cache */
 	unsigned int nr_files;
 	struct file *files[16];
 	void *map;			/* of the first pages, or NULL */
 	struct work_struct work;
 	struct delayed_work watch;
-	struct dev_pagemap *pgmap;	/* of pages on persistent memory, while they are watched */
+	struct dev_pagemap *pgmap;	/* of a device, or of a file's pages while they are watched */
 };
 
 struct nms_pinned *nms_pin(unsigned long start, unsigned long len);

@@ -118,7 +118,8 @@ def build(path, kernel, release, programs=(), files=None, modules=(), stock=()):
         image.program(shutil.which(tool), f"/usr/sbin/{tool}")
     image.program(shutil.which("dash"), "/bin/sh")
     image.file("/opt/bin/job", TOP / "tests/vm/job")
-    image.file("/opt/bin/pmem-mount", TOP / "tests/vm/pmem-mount")
+    for tool in ("pmem-mount", "pmem-device"):
+        image.file(f"/opt/bin/{tool}", TOP / "tests/vm" / tool)
     image.file("/opt/bin/nic-setup", TOP / "scripts/nic-setup")
     for program in programs:
         image.program(str(program), f"/opt/bin/{os.path.basename(program)}")

@@ -5,12 +5,12 @@
  * Files on persistent memory (DAX) are pinned like a read() does it, since the kernel refuses a
  * long-term pin of them; everything else is pinned for long. In both cases a reference of each
  * mapped file is kept: so its file system is not unmounted, and its inode not evicted (which
- * would wait for the pins, perhaps in the very process that is to release them).
+ * would wait for the pins, perhaps in the very process that is to release them). The pages of
+ * device DAX go with the device whoever has pinned them, unless its page map is referred to.
  */
 #include <linux/dax.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/hugetlb_inline.h>
 #include <linux/libnvdimm.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -46,7 +46,7 @@ static int survey(struct nms_pinned *p, unsigned long start, unsigned long len)
 	bool first = true;
 
 	for (; at < end; at = vma->vm_end, first = false) {
-		bool dax;
+		bool dax, device;
 
 		vma = find_vma(current->mm, at);
 		p->at = at - start;
@@ -56,15 +56,18 @@ static int survey(struct nms_pinned *p, unsigned long start, unsigned long len)
 			return NMS_PIN_READ_ONLY;
 		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
 			return NMS_PIN_DEVICE;
-		if (is_vm_hugetlb_page(vma))
+		/* Of hugetlbfs, or of a device that maps no smaller ones. */
+		if (vma_kernel_pagesize(vma) != PAGE_SIZE)
 			return NMS_PIN_HUGE;
 		dax = vma_is_fsdax(vma);
+		device = vma_is_dax(vma) && !dax;
 		/* Its pages would be copies in ordinary memory. */
 		if (dax && !(vma->vm_flags & VM_SHARED))
 			return NMS_PIN_PRIVATE;
-		if (!first && dax != p->dax)
+		if (!first && (dax != p->dax || device != p->device))
 			return NMS_PIN_MIXED;
 		p->dax = dax;
+		p->device = device;
 		p->cached = !dax && vma->vm_file && (vma->vm_flags & VM_SHARED) &&
 			    S_ISREG(file_inode(vma->vm_file)->i_mode) &&
 			    !shmem_mapping(vma->vm_file->f_mapping);
@@ -79,9 +82,13 @@ static int survey(struct nms_pinned *p, unsigned long start, unsigned long len)
 	return 0;
 }
 
-/* Whether each page has a count of its own, and is of the kind that its mapping said. */
+/*
+ * Whether each page has a count of its own, and is of the kind that its mapping said. A device stays
+ * there then.
+ */
 static int inspect(struct nms_pinned *p)
 {
+	enum memory_type type = p->dax ? MEMORY_DEVICE_FS_DAX : MEMORY_DEVICE_GENERIC;
 	unsigned long i;
 
 	for (i = 0; i < p->count; i++) {
@@ -90,10 +97,17 @@ static int inspect(struct nms_pinned *p)
 		p->at = i << PAGE_SHIFT;
 		if (folio_test_large(folio))
 			return NMS_PIN_HUGE;
-		if (p->dax && !(folio_is_zone_device(folio) &&
-				folio->pgmap->type == MEMORY_DEVICE_FS_DAX &&
-				folio->pgmap == page_folio(p->pages[0])->pgmap))
+		if ((p->dax || p->device) &&
+		    !(folio_is_zone_device(folio) && folio->pgmap->type == type &&
+		      folio->pgmap == page_folio(p->pages[0])->pgmap))
 			return NMS_PIN_MIXED;
+	}
+	if (p->device) {
+		p->pgmap = get_dev_pagemap(page_to_pfn(p->pages[0]));
+		if (!p->pgmap) {
+			p->error = -ENXIO;
+			return NMS_PIN_FAILED;
+		}
 	}
 	return 0;
 }
@@ -151,12 +165,19 @@ static void kick(void *unused)
 	napi_schedule(this_cpu_ptr(&looks));
 }
 
+/* References of a DAX page that nobody uses. */
+static int idle_refs(struct folio *folio)
+{
+	return folio->pgmap->type == MEMORY_DEVICE_GENERIC;
+}
+
 /* Whether somebody refers to a DAX page, other than by page tables and pins. */
 static bool busy(struct page *page)
 {
 	struct folio *folio = page_folio(page);
+	int explained = folio_mapcount(folio) + idle_refs(folio);
 
-	return folio_ref_count(folio) % GUP_PIN_COUNTING_BIAS > folio_mapcount(folio);
+	return folio_ref_count(folio) % GUP_PIN_COUNTING_BIAS > explained;
 }
 
 /*
@@ -193,7 +214,7 @@ static void unpin(struct nms_pinned *p)
 	/* Of memory that was refused the network has had nothing. */
 	if (p->dax && !p->why)
 		p->pgmap = get_dev_pagemap(page_to_pfn(p->pages[0]));
-	if (p->dax)
+	if (p->dax || p->device)
 		unpin_user_pages(p->pages, p->count);
 	else
 		unpin_user_pages_dirty_lock(p->pages, p->count, true);
@@ -311,7 +332,7 @@ bool nms_pin_idle(struct page *page)
 	/* The same. */
 	smp_rmb();
 	if (folio_is_zone_device(folio))
-		cached = folio->pgmap->type == MEMORY_DEVICE_GENERIC;
+		cached = idle_refs(folio);
 	else if (folio_test_anon(folio))
 		cached = folio_test_swapcache(folio);
 	else

@@ -2,10 +2,13 @@
 //! A mapping of the program's own, for a port to build its pools in.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{major, minor};
 use rustix::io::{Errno, Result};
 
 use super::buffer::{ExtraBuf, MemoryTag};
@@ -68,14 +71,37 @@ impl Memory {
     /// The pages are small ones, as ports need them. A program that maps the
     /// file by other means should see to that, too (MADV_NOHUGEPAGE).
     ///
-    /// EINVAL: `len` is 0, no multiple of 4096, or more than the file has.
+    /// EINVAL: `len` is 0, no multiple of 4096, or more than the file has. A
+    /// device DAX that has larger pages is refused (ErrorKind::Unsupported).
     pub fn file(file: &File, len: usize) -> std::io::Result<Memory> {
-        let size = rustix::fs::fstat(file)?.st_size;
-        if u64::try_from(size).unwrap_or(0) < len as u64 {
+        if Memory::room(file)? < len as u64 {
             return Err(Errno::INVAL.into());
         }
         let (map, sync) = Map::file(file.as_fd(), len)?;
         Ok(Memory::of(map, sync))
+    }
+
+    /// How many bytes of `file` can be mapped: its length, or what a device DAX
+    /// has. Errors as of [`Memory::file`].
+    pub fn room(file: &File) -> std::io::Result<u64> {
+        let found = file.metadata()?;
+        if !found.file_type().is_char_device() {
+            return Ok(found.len());
+        }
+        let (major, minor) = (major(found.rdev()), minor(found.rdev()));
+        let tell = |what: &str| -> std::io::Result<u64> {
+            let text = std::fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/{what}"))?;
+            text.trim().parse().map_err(std::io::Error::other)
+        };
+        let align = tell("align")?;
+        if align != 4096 {
+            let text = format!(
+                "device DAX with pages of {align} bytes, and 4096 are needed: \
+                 ndctl create-namespace -f -e NAMESPACE -m devdax -a 4096"
+            );
+            return Err(std::io::Error::new(ErrorKind::Unsupported, text));
+        }
+        tell("size")
     }
 
     /// Memory without a file, zeros.

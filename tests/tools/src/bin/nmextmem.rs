@@ -21,7 +21,7 @@ struct Options {
     /// Port, e.g. pst:0
     port: String,
 
-    /// file:PATH, memfd:BYTES, anon:BYTES, or kernel
+    /// file:PATH, file:PATH,BYTES, memfd:BYTES, anon:BYTES, or kernel
     #[arg(short, long, default_value = "kernel")]
     memory: String,
 
@@ -91,19 +91,24 @@ fn main() -> ExitCode {
 
 /// The memory that the words name; None: the kernel's own.
 fn memory(words: &str) -> Result<Option<Memory>, Box<dyn std::error::Error + Send + Sync>> {
-    let file = |file: &File| {
-        let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
-        Memory::file(file, len)
+    let file = |file: &File, len: Option<u64>| {
+        let len = len.map_or_else(|| Memory::room(file), Ok)?;
+        Memory::file(file, usize::try_from(len).map_err(std::io::Error::other)?)
     };
     Ok(match words.split_once(':') {
         None if words == "kernel" => None,
-        Some(("file", path)) => Some(file(
-            &OpenOptions::new().read(true).write(true).open(path)?,
-        )?),
+        Some(("file", words)) => {
+            let (path, len) = match words.split_once(',') {
+                Some((path, len)) => (path, Some(len.parse()?)),
+                None => (words, None),
+            };
+            let opened = OpenOptions::new().read(true).write(true).open(path)?;
+            Some(file(&opened, len)?)
+        }
         Some(("memfd", bytes)) => {
             let made = File::from(memfd_create("pool", MemfdFlags::CLOEXEC)?);
             ftruncate(&made, bytes.parse()?)?;
-            Some(file(&made)?)
+            Some(file(&made, None)?)
         }
         Some(("anon", bytes)) => Some(Memory::anonymous(bytes.parse()?)?),
         _ => return Err(format!("no memory: {words}").into()),
