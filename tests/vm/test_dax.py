@@ -8,7 +8,7 @@ import pytest
 
 import vm as vmlib
 from storing import nmstore, serving
-from test_extmem import Holding, echo, pins, port, said
+from test_extmem import Holding, echo, port, said, unpinned
 
 # A file system of xfs has 300 MB or more.
 VM_OPTIONS = {"pmem": 384, "mem": 768, "modules": ["xfs"],
@@ -85,7 +85,7 @@ def test_device_dax_with_small_pages_is_a_pool(vm):
         vm.run("n=0; until cat /proc/[0-9]*/stack 2>/dev/null | grep -q memunmap; do usleep 50000; n=$((n+1)); [ $n -lt 100 ]; done")
         assert gone.poll() is None and job.poll() is None
     assert gone.wait() == 0
-    assert pins(vm) == 0
+    unpinned(vm)
 
 
 def test_device_dax_with_large_pages_is_refused_and_told_why(vm):
