@@ -172,17 +172,19 @@ def main():
     parser.add_argument("--lines", type=int, default=0, help="kernel functions to print for each figure")
     options = parser.parse_args()
     counts = (options.frames // 5, options.frames)
+    # The XL710 drops what does not fit its packet buffer, which is all that it has while nobody receives.
+    arriving = (1000, 4000) if options.nic == "i40e" else counts
     lines = []
     bench = Bench(options.nic, options.smp, options.count, stock=False, lines=options.lines)
     lines.append(("netmap tx", *bench.cost(bench.send, counts)))
     bench.frames = capture(bench.vm.nics[0].tap, bench.vm, 1000)
     frames = bench.frames
-    lines.append(("netmap rx", *bench.cost(bench.receive, counts)))
+    lines.append(("netmap rx", *bench.cost(bench.receive, arriving)))
     bench.close()
     bench = Bench(options.nic, options.smp, options.count, stock=True, lines=options.lines)
     bench.frames = frames
     lines.append(("stock driver tx (pktgen)", *bench.cost(bench.pktgen, counts, skip=PKTGEN)))
-    lines.append(("stock driver rx (XDP_DROP)", *bench.cost(bench.drop, counts)))
+    lines.append(("stock driver rx (XDP_DROP)", *bench.cost(bench.drop, arriving)))
     bench.close()
     for name, cost in lines:
         print(f"{options.nic}, 60-byte frames, {name:26} {cost:9.1f} instructions per frame")

@@ -9,8 +9,9 @@ use super::parse::Verdict;
 use crate::device::Bus;
 use crate::faults::Direction;
 
-/// Frames that wait for descriptors of a queue: its share of the packet buffer.
-const BACKLOG: usize = 64;
+/// Bytes of frames that wait for descriptors of a queue: its share of the packet buffer, in cells of 64.
+const BACKLOG: usize = 256 << 10;
+const CELL: usize = 64;
 
 // Fields of the second word of a descriptor that is written back.
 const DD: u64 = 1;
@@ -38,6 +39,8 @@ pub struct RxQueue {
     head: u32,
     tail: u32,
     waiting: VecDeque<Waiting>,
+    /// Bytes of them, in whole cells.
+    backlog: usize,
 }
 
 /// What became of a frame.
@@ -59,6 +62,7 @@ impl RxQueue {
         self.context = context;
         self.head = 0;
         self.waiting.clear();
+        self.backlog = 0;
     }
 
     /// The doorbell: descriptors before `tail` are the queue's.
@@ -91,9 +95,11 @@ impl RxQueue {
         if self.waiting.is_empty() && self.deliver(bus, queue, frame, &verdict) {
             return Fate::Delivered;
         }
-        if self.waiting.len() >= BACKLOG {
+        let cells = frame.len().next_multiple_of(CELL);
+        if self.backlog + cells > BACKLOG {
             return Fate::Dropped;
         }
+        self.backlog += cells;
         self.waiting.push_back(Waiting {
             frame: std::mem::take(frame),
             verdict,
@@ -109,6 +115,7 @@ impl RxQueue {
                 self.waiting.push_front(first);
                 break;
             }
+            self.backlog -= first.frame.len().next_multiple_of(CELL);
             any = true;
         }
         any
