@@ -17,7 +17,7 @@ from accounting import buffers
 from storing import MODES, nmstore, nmstore_command, start, stop
 
 # Crash points; `make test-crash` takes 100.
-POINTS = int(os.environ.get("CRASH_POINTS", "10"))
+POINTS = int(os.environ.get("CRASH_POINTS", "6"))
 SEED = int(os.environ.get("CRASH_SEED", "1"))
 # Stores that take turns.
 TURNS = ["zero-copy-log", "epoll-log", "zero-copy-keys", "written-log", "stack-keys"]
