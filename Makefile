@@ -54,6 +54,7 @@ ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py -k 'stock or leave or arri
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
 	tests/vm/test_slot.py tests/vm/test_offload.py -k 'without_netmap or ipv6 or stopped or offloads or 3_mib and stack or killed_under_load_and \
 	or flaps or interface or unloads_during or hostile or loss or jumbo or slot or test_offload'
+ON_FOUR := tests/vm/test_phttpd.py tests/vm/test_lifecycle.py tests/vm/test_netem.py -k 'killed_under_load_and and stack or hostile or loss'
 # The X540 has another port than the 82599, and is the same else.
 ON_X540 := tests/vm/test_queues.py tests/vm/test_lifecycle.py -k 'with_the_thread or ring_sizes or jumbo'
 
@@ -72,6 +73,7 @@ test-on-%:
 	$(call on_nic,1,$(ON_EACH))
 	$(call on_nic,2,$(ON_EACH))
 	$(call on_nic,4,$(ON_EACH))
+	$(call on_nic,4,$(ON_FOUR))
 
 test-on-x540:
 	$(call on_nic,2,$(ON_X540))
@@ -83,12 +85,16 @@ test-crash: vm-modules env-apps ## stores of 100,000 objects, 100 crashes under 
 
 SHORT := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_store.py \
 	-k 'archives or driver_unloads or stack and (get_and_post or 3_mib) or survive_a_restart and zero-copy'
+SHORT_ON_NIC := tests/vm/test_queues.py -k 'thread_of or ring_sizes'
 
 .PHONY: test-others
 test-others: ## modules for the other supported kernels, and a short test on each
 	@others=$$($(ENV) --net scripts/kernel others) || exit; \
 	for series in $$others; do \
 		$(MAKE) KERNEL=$$series TESTS="$(SHORT)" test-vm || exit; \
+		for nic in ixgbe i40e; do \
+			$(MAKE) KERNEL=$$series NIC=$$nic TESTS="$(SHORT_ON_NIC)" test-vm || exit; \
+		done; \
 	done
 
 .PHONY: setup
