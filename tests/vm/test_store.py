@@ -309,4 +309,13 @@ def test_no_space_is_told(vm):
     for options in ("", "-m", "-i eth0 -m -x"):
         assert "No space left" in refused(vm, f"-d /mnt/pm/large -L 2000 {options}")
         vm.run("rm -f /mnt/pm/large*")
+    # Nor is what was there lost, then.
+    folder = "/mnt/pm/stays"
+    for mode in ("zero-copy-log", "epoll-keys", "written-log"):
+        with serving(vm, mode, "-L 16", folder=folder):
+            pass
+        kept = vm.run(f"sha256sum {folder}/*").out
+        assert "No space left" in refused(vm, f"-d {folder} --format -L 2000 {MODES[mode][0]}")
+        assert vm.run(f"sha256sum {folder}/*").out == kept
+        vm.run(f"rm -r {folder}")
     assert os.access(NMSTORE, os.X_OK)

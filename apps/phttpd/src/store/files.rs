@@ -10,17 +10,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use netmap::{ExtraBuf, Format, Memory, PoolParams, Port};
-use netmap_storage::{Buffers, Log, LogShape, Map, MapShape, NoBuffers, Pool, Slab};
+use netmap_storage::{Buffers, Log, LogShape, Map, NoBuffers, Pool, Slab};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::first::{settle, First};
+use super::room::{log_shape, map_shape, pool_bytes, reserve, shape_bytes};
 use super::written::{create_medium, fill, open_medium};
 use super::{Books, Held, Part, Recycle, Shelf, Shelves};
 use crate::during;
 use crate::options::Storage;
 
-/// Bytes of a block for copied bodies.
-const BLOCK: u32 = 1024;
 /// Bytes of a packet buffer.
 const BUFFER: u32 = 2048;
 /// MB where nothing is said.
@@ -113,6 +112,9 @@ impl<'a> Files<'a> {
         if !files.fresh {
             files.check_names(path, &pool)?;
         }
+        if options.format {
+            reserve(&files.sizes(&pool)?)?;
+        }
         if options.zero_copy {
             files.pool = Some(files.open_pool(&pool)?);
         }
@@ -175,16 +177,13 @@ impl<'a> Files<'a> {
                 path.display()
             )));
         }
-        let wanted = self
-            .options
-            .megabytes
-            .map(|mb| mb * 1_000_000 / 4096 * 4096);
+        let wanted = self.options.megabytes.map(pool_bytes);
         let mut len = file.metadata().map_err(what)?.len();
         if !old {
-            len = wanted.unwrap_or(DEFAULT_MB * 1_000_000 / 4096 * 4096);
-            file.set_len(0).map_err(what)?;
+            len = pool_bytes(self.megabytes());
             rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
                 .map_err(|error| what(error.into()))?;
+            file.set_len(len).map_err(what)?;
             fill(&file, len).map_err(what)?;
         } else if wanted.is_some_and(|wanted| wanted != len) {
             return Err(fail(format_args!(
@@ -195,7 +194,7 @@ impl<'a> Files<'a> {
         let bytes = usize::try_from(len).map_err(fail)?;
         let memory = Memory::file(&file, bytes).map_err(what)?;
         let format = memory.format().filter(|_| old);
-        let fresh = PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER);
+        let fresh = self.pool_params();
         let params = match format {
             Some(format) if format.params.ring_num < fresh.ring_num => {
                 return Err(fail(format_args!(
@@ -213,20 +212,10 @@ impl<'a> Files<'a> {
             }
             None => fresh,
         };
-        // New ones get what is behind interfaces and rings, in whole pages.
-        let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
-        let before = page(params.if_num, params.if_size) + page(params.ring_num, params.ring_size);
         let buffers = match format {
-            Some(format) => format.params.buf_num,
-            None => u32::try_from(len.saturating_sub(before) / u64::from(BUFFER)).map_err(fail)?,
+            Some(format) => self.enough(path, format.params.buf_num)?,
+            None => self.new_buffers(path, len)?,
         };
-        if buffers <= self.kernels_share(buffers) {
-            return Err(fail(format_args!(
-                "{}: too small for {} thread(s), -L must be larger",
-                path.display(),
-                self.threads
-            )));
-        }
         Ok(PoolFile {
             _file: file,
             memory,
@@ -234,6 +223,54 @@ impl<'a> Files<'a> {
             buffers,
             format,
         })
+    }
+
+    /// What a new pool is to hold.
+    fn pool_params(&self) -> PoolParams {
+        PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER)
+    }
+
+    /// Buffers of a new pool of `len` bytes: what is behind interfaces and
+    /// rings, in whole pages.
+    fn new_buffers(&self, path: &Path, len: u64) -> io::Result<u32> {
+        let params = self.pool_params();
+        let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
+        let before = page(params.if_num, params.if_size) + page(params.ring_num, params.ring_size);
+        let buffers = len.saturating_sub(before) / u64::from(BUFFER);
+        self.enough(path, u32::try_from(buffers).map_err(fail)?)
+    }
+
+    /// `buffers`, if they are enough to serve with.
+    fn enough(&self, path: &Path, buffers: u32) -> io::Result<u32> {
+        if buffers <= self.kernels_share(buffers) {
+            return Err(fail(format_args!(
+                "{}: too small for {} thread(s), -L must be larger",
+                path.display(),
+                self.threads
+            )));
+        }
+        Ok(buffers)
+    }
+
+    /// The files of a new store, and their bytes.
+    fn sizes(&self, pool: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+        let mut sizes = Vec::new();
+        let mut share = None;
+        if self.options.zero_copy {
+            let len = pool_bytes(self.megabytes());
+            share = Some(self.share_of(self.new_buffers(pool, len)?));
+            sizes.push((pool.to_path_buf(), len));
+        }
+        for path in &self.paths {
+            let len = shape_bytes(self.options.keys, share, self.megabytes());
+            sizes.push((path.clone(), len.map_err(unusable(path))?));
+        }
+        Ok(sizes)
+    }
+
+    /// MB of a new file.
+    fn megabytes(&self) -> u64 {
+        self.options.megabytes.unwrap_or(DEFAULT_MB)
     }
 
     /// Buffers that the rings, the NIC and what is under way need: with fewer
@@ -283,7 +320,7 @@ impl<'a> Files<'a> {
             let (medium, how) = open_medium(options, path)?;
             let size = netmap_storage::Memory::bytes(&medium).len() as u64;
             if let Some(mb) = options.megabytes.filter(|_| self.pool.is_none()) {
-                if size != shape_bytes(options.keys, mb).map_err(unusable(path))? {
+                if size != shape_bytes(options.keys, None, mb).map_err(unusable(path))? {
                     return Err(fail(format_args!(
                         "{}: has {size} bytes, which is not what -L says (leave it out, or --format)",
                         path.display()
@@ -376,14 +413,17 @@ impl<'a> Files<'a> {
 
     /// Packet buffers for each file, with zero copy.
     fn share(&self) -> Option<u32> {
-        let pool = self.pool.as_ref()?;
-        Some(pool.buffers / self.paths.len() as u32)
+        self.pool.as_ref().map(|pool| self.share_of(pool.buffers))
+    }
+
+    fn share_of(&self, buffers: u32) -> u32 {
+        buffers / self.paths.len() as u32
     }
 
     /// A new log or map.
     fn make(&self, path: &Path, pool: Pool) -> io::Result<(Books, String)> {
         let options = self.options;
-        let bytes = options.megabytes.unwrap_or(DEFAULT_MB) * 1_000_000;
+        let bytes = self.megabytes() * 1_000_000;
         if options.keys {
             let shape = map_shape(self.share(), bytes);
             let size = shape.bytes().map_err(unusable(path))?;
@@ -396,41 +436,6 @@ impl<'a> Files<'a> {
         let (medium, how) = create_medium(options, path, size)?;
         let log = Log::format(medium, shape, pool).map_err(unusable(path))?;
         Ok((Books::Log(log), how))
-    }
-}
-
-/// A log of `bytes`; or, with zero copy, for so many packet buffers. A few
-/// pieces are copied also then: those that are not in a buffer any more.
-fn log_shape(buffers: Option<u32>, bytes: u64) -> LogShape {
-    match buffers {
-        Some(buffers) => LogShape {
-            lines: buffers + buffers / 2,
-            blocks: buffers / 8,
-            block_size: BLOCK,
-        },
-        None => LogShape::for_bytes(bytes, BLOCK),
-    }
-}
-
-/// The same for a map.
-fn map_shape(buffers: Option<u32>, bytes: u64) -> MapShape {
-    match buffers {
-        Some(buffers) => MapShape {
-            objects: buffers,
-            lines: buffers + buffers / 2,
-            blocks: buffers / 8,
-            block_size: BLOCK,
-        },
-        None => MapShape::for_bytes(bytes, BLOCK),
-    }
-}
-
-/// Bytes of a file without a pool.
-fn shape_bytes(keys: bool, megabytes: u64) -> Result<u64, netmap_storage::Error> {
-    let bytes = megabytes * 1_000_000;
-    match keys {
-        true => map_shape(None, bytes).bytes(),
-        false => log_shape(None, bytes).bytes(),
     }
 }
 

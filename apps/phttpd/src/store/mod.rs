@@ -11,6 +11,7 @@
 mod files;
 mod first;
 mod held;
+mod room;
 #[cfg(test)]
 mod tests;
 mod written;

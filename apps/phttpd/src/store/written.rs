@@ -38,10 +38,9 @@ impl Written {
     /// A new file of zeros, in the place of what was there.
     pub fn create(path: &Path, len: u64, sync: bool, delay: Duration) -> Result<Written, Error> {
         let file = lock(OpenOptions::new().create(true).truncate(false), path)?;
-        file.set_len(0)?;
-        file.set_len(len)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
             .map_err(io::Error::from)?;
+        file.set_len(len)?;
         fill(&file, len)?;
         let size = usize::try_from(len).map_err(|_| Error::Shape)?;
         let bytes = vec![0; size];
@@ -97,7 +96,7 @@ impl Written {
     }
 }
 
-fn lock(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {
+pub fn lock(options: &mut OpenOptions, path: &Path) -> Result<File, Error> {
     let file = options.read(true).write(true).open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
