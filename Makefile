@@ -4,6 +4,7 @@
 # Everything but `make deps` and `make install` runs in the environment of scripts/env.
 
 SHELL := /bin/bash
+COMMA := ,
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -44,9 +45,29 @@ lint: fetch ## formatting, clippy, shellcheck, checkpatch
 test-host: lint ## unit and property tests, the ABI check
 	@$(ENV) cargo test --workspace --offline --locked --quiet
 
+# Runs of pytest, each in an environment (and network) of its own, two at a time. The environment's programs have the terminal to
+# themselves, which only one of several runs can: these have none. Ctrl-C ends their shells here, which get the terminal back from
+# who had it last, and with a shell goes its run.
+define two_at_a_time
+@perl -MPOSIX -e '$$SIG{TTOU} = "IGNORE"; tcsetpgrp(0, getpgrp())' 2>/dev/null || :
+@$(MAKE) -j2 -k -Oline $(1)
+endef
+one_of_two = @echo "$(1)"; $(2) $(PYTEST) $(3) </dev/null & wait $$!
+
+# The longest ones first, so that neither half waits for the other one's last.
+IN_VM := lifecycle store nic streams models
+IN_VM += $(filter-out $(IN_VM),$(patsubst tests/vm/test_%.py,%,$(wildcard tests/vm/test_*.py)))
+
 .PHONY: test-vm
-test-vm: vm-modules env-apps ## the tests on the stock kernel; TESTS="tests/vm/test_load.py -k name" selects
-	@$(PYTEST) $(or $(TESTS),tests)
+test-vm: vm-modules env-apps ## the tests on the stock kernel, two at a time; TESTS="tests/vm/test_load.py -k name" selects
+ifdef TESTS
+	@$(PYTEST) $(TESTS)
+else
+	$(call two_at_a_time,$(IN_VM:%=test-in-vm-%))
+endif
+
+test-in-vm-%:
+	$(call one_of_two,$*,,tests/vm/test_$*.py)
 
 # What the driver of a NIC and the number of its queues can break.
 ON_EACH := tests/vm/test_queues.py
@@ -58,14 +79,11 @@ ON_FOUR := tests/vm/test_phttpd.py tests/vm/test_lifecycle.py tests/vm/test_nete
 # The X540 has another port than the 82599, and is the same else.
 ON_X540 := tests/vm/test_queues.py tests/vm/test_lifecycle.py -k 'with_the_thread or ring_sizes or jumbo'
 
-# The environment's programs have the terminal to themselves, which only one of several runs can: these have none. Ctrl-C ends
-# their shells here, which get the terminal back from who had it last, and with a shell goes its run.
-on_nic = @echo "$(@:test-on-%=%), queues: $(1)"; NIC=$(@:test-on-%=%) QUEUES=$(1) $(PYTEST) $(2) </dev/null & wait $$!
+on_nic = $(call one_of_two,$(@:test-on-%=%)$(COMMA) queues: $(1),NIC=$(@:test-on-%=%) QUEUES=$(1),$(2))
 
 .PHONY: test-nics
 test-nics: vm-modules env-apps ## drivers and queues, on the modelled NICs, two at a time; NIC=ixgbe selects one
-	@perl -MPOSIX -e '$$SIG{TTOU} = "IGNORE"; tcsetpgrp(0, getpgrp())' 2>/dev/null || :
-	@$(MAKE) -j2 -k -Oline $(addprefix test-on-,$(or $(NIC),ixgbe i40e x540))
+	$(call two_at_a_time,$(addprefix test-on-,$(or $(NIC),ixgbe i40e x540)))
 
 test-on-%:
 	$(call on_nic,2,$(ON_TWO))

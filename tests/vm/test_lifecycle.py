@@ -89,7 +89,7 @@ def test_link_flaps_under_load(vm):
 def test_interface_goes_down_and_up_under_load(vm):
     nic = vm.nics[0]
     with serving(vm), Load(nic.guest) as load:
-        reachable(vm)
+        load.flowing()
         for pause in (0, 1, 2):
             vm.run(f"ip link set eth0 down; sleep {pause}; ip link set eth0 up")
             load.another_round()

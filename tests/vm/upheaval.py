@@ -57,7 +57,7 @@ def answer(vm, port=PORT, index=0, path="/"):
 
 class Wrk:
     """wrk while the block runs, whose connections are all live and busy when it begins: requests that were answered, and how
-    often a connection failed in reading, are known after it."""
+    often a connection failed in reading or writing, are known after it."""
 
     def __init__(self, vm, connections=30, index=0, port=PORT):
         self.vm = vm
@@ -89,8 +89,8 @@ class Wrk:
         found = re.search(r"(\d+) requests in", out)
         assert found, out
         self.requests = int(found[1])
-        failed = re.search(r"read (\d+)", out)
-        self.failures = int(failed[1]) if failed else 0
+        failed = re.search(r"read (\d+), write (\d+)", out)
+        self.failures = int(failed[1]) + int(failed[2]) if failed else 0
 
     def __exit__(self, *_):
         self._end()
@@ -101,6 +101,9 @@ class Load:
 
     def __init__(self, address, port=PORT, connections=10, size=1_000_000, timeout=60):
         self.command = f"{NMLOAD} {address}:{port} -t {timeout} echo -c {connections} -n {size} -m 60000"
+        self.flows = f"ss -Htni state established dst {address} dport = :{port}"
+        self.connections = connections
+        self.size = size
         self.thread = threading.Thread(target=self._work)
         self.ended = threading.Event()
         self.rounds = 0
@@ -122,13 +125,26 @@ class Load:
         self.thread.join()
         assert self.failure is None, f"round {self.rounds}: {self.failure}"
 
-    def another_round(self, timeout=90):
-        """Waits until a round has both begun and ended after this call."""
-        target = self.rounds + 2
-        end = time.monotonic() + timeout
-        while self.rounds < target and self.failure is None:
+    def _wait(self, condition):
+        end = time.monotonic() + 90
+        while not condition() and self.failure is None:
             assert time.monotonic() < end, "no round ends"
-            time.sleep(0.1)
+            time.sleep(0.05)
+
+    def flowing(self):
+        """Waits until each connection of a round is beyond its handshake and in its first half. A kernel gives up a handshake whose
+        answer is due again while there is no route, as while the interface is down: the client takes it for made, and is reset."""
+        def early():
+            came = [int(count) for count in re.findall(r"bytes_received:(\d+)", vmlib.host(self.flows).out)]
+            return len(came) == self.connections and max(came) < self.size // 2
+
+        self._wait(early)
+
+    def another_round(self):
+        """Waits until a round has both begun and ended after this call, and the next one flows."""
+        target = self.rounds + 2
+        self._wait(lambda: self.rounds >= target)
+        self.flowing()
 
 
 # Free memory with what waits on per-CPU lists, which is tens of MiB and comes and goes; slabs that nothing can reclaim.
