@@ -9,6 +9,7 @@ import socket
 import pytest
 
 import vm as vmlib
+from nicmodel import resets
 from phttpd import PORT, nmload, registered
 from test_nic import carrier, receiving, usable
 from upheaval import Load, answer, reachable, serving
@@ -62,6 +63,17 @@ def test_connections_are_with_the_thread_of_their_queue(vm):
         assert len(queues) > 1 or vm.queues == 1, queues
 
 
+def test_interrupts_are_on_the_cpus_that_nic_setup_is_told(vm):
+    assert vm.run("nic-setup -a x eth0", check=False).rc == 2
+    # From 1 on there is no CPU for the last one, which is told, and the others are moved all the same.
+    for first in (0, 1):
+        assert vm.run(f"nic-setup -a {first} eth0", check=False).rc == first
+        for queue in range(vm.queues - first):
+            where = vm.run(f"cd /proc/irq; cat $(ls -d */*eth0-TxRx-{queue} | cut -d/ -f1)/smp_affinity_list").out
+            assert where.strip() == str(first + queue), (first, queue)
+    vm.run("nic-setup -a 0 eth0")
+
+
 def test_connections_whose_packets_come_in_on_another_queue_go_on(vm):
     with serving(vm), Load(vm.nics[0].guest) as load:
         reachable(vm)
@@ -97,12 +109,9 @@ def test_more_queues_than_rings(vm):
 
 
 def test_ring_sizes_change_and_the_driver_resets_under_load(vm):
-    reset = "for f in /sys/kernel/debug/ixgbe/*/netdev_ops; do echo tx_timeout >$f; done"
-    if vm.driver == "i40e":
-        reset = "for f in /sys/kernel/debug/i40e/*/command; do echo pfr >$f; done"
     with serving(vm), Load(vm.nics[0].guest) as load:
         reachable(vm)
-        for change in ("ethtool -G eth0 rx 256 tx 256", "ethtool -G eth0 rx 512 tx 512", reset, reset):
+        for change in ("ethtool -G eth0 rx 256 tx 256", "ethtool -G eth0 rx 512 tx 512", *resets(vm.driver)):
             vm.run(change)
             load.another_round()
 
@@ -110,7 +119,7 @@ def test_ring_sizes_change_and_the_driver_resets_under_load(vm):
 def test_raw_rings_of_all_queues(vm):
     # So that the client need not ask for an address that nobody will tell.
     reachable(vm)
-    job = receiving(vm, "netmap:eth0", "-n 300 --loss 300 --idle 5")
+    job = receiving(vm, "netmap:eth0", "-n 300 --loss 300 --other 64 --idle 30")
     # Connections that nobody answers spread over the queues.
     for port in range(64):
         with socket.socket() as peer:
@@ -140,7 +149,7 @@ def test_long_frames_come_in_several_slots(vm):
     vm.run("ip link set eth0 mtu 9000")
     try:
         carrier(vm)
-        job = receiving(vm, "netmap:eth0", "-n 300 --loss 300 --idle 5")
+        job = receiving(vm, "netmap:eth0", "-n 300 --loss 300 --other 200 --idle 30")
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((nic.tap, 0))
             frame = bytes.fromhex(nic.mac.replace(":", "")) + bytes((2, 0, 0, 0, 0, 9, 0x88, 0xB6))

@@ -66,6 +66,9 @@ enum What {
         /// Most frames that may be missing
         #[arg(short, long, default_value_t = 0)]
         loss: u64,
+        /// So many frames of other programs are enough, too
+        #[arg(short, long)]
+        other: Option<u64>,
     },
     /// Carry frames between the NIC's ring and the host's (port netmap:NIC*)
     Bridge {
@@ -103,9 +106,10 @@ fn run(options: &Options) -> Outcome {
             idle,
             begin,
             loss,
+            other,
         } => {
             let waits = [begin.unwrap_or(*idle), *idle].map(Duration::from_secs);
-            recv(port, *count, waits, *loss)
+            recv(port, *count, waits, *loss, other.unwrap_or(u64::MAX))
         }
         What::Bridge { duration } => bridge(port, Duration::from_secs(*duration)),
     }
@@ -212,8 +216,15 @@ fn send(mut port: Port, count: u64, length: usize, rate: u64, to: [u8; 6]) -> Ou
     Ok(())
 }
 
-/// `begin`, `idle`: how long to wait for the first frame, and for each of the others.
-fn recv(mut port: Port, count: u64, [begin, idle]: [Duration; 2], loss: u64) -> Outcome {
+/// `begin`, `idle`: how long to wait for the first frame, and for each of the others. `count` frames of
+/// ours are enough, and so are `others`.
+fn recv(
+    mut port: Port,
+    count: u64,
+    [begin, idle]: [Duration; 2],
+    loss: u64,
+    others: u64,
+) -> Outcome {
     let mut seen = vec![false; usize::try_from(count)?];
     let (mut good, mut twice, mut broken, mut other, mut late) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut newest = None;
@@ -221,7 +232,7 @@ fn recv(mut port: Port, count: u64, [begin, idle]: [Duration; 2], loss: u64) -> 
     let mut progress = Progress::new("received");
     let mut wait = begin;
     println!("receiving");
-    while good < count {
+    while good < count && other < others {
         let ready = port.poll(Wait::Rx, Some(wait))?;
         if ready.error {
             return Err("the port has failed".into());
