@@ -33,6 +33,13 @@ def driver_of(nic):
     return CARDS[nic].driver if nic in CARDS else nic
 
 
+def resets(driver):
+    """Commands in the guest that have a driver reset its card: ixgbe knows one kind, i40e that of the function, the core, all."""
+    if driver == "ixgbe":
+        return ["for f in /sys/kernel/debug/ixgbe/*/netdev_ops; do echo tx_timeout >$f; done"] * 2
+    return [f"for f in /sys/kernel/debug/i40e/*/command; do echo {kind} >$f; done" for kind in ("pfr", "corer", "globr")]
+
+
 class Model:
     """A running model. `program`: the executable; `folder`: for its logs; `tap`: the wire."""
 

@@ -5,6 +5,7 @@ import contextlib
 import random
 import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -137,13 +138,20 @@ def test_streams_with_fewer_offloads(vm, text):
 
 
 def test_statistics_of_driver_and_card_agree(vm):
+    def settled():
+        vm.run("sleep 2.5")  # the driver reads the registers every two seconds, and after a reset counts from what it finds
+        return statistics(vm)
+
+    before = settled()
     streams(vm.nics[0].guest, size=300_000)
-    vm.run("sleep 2.5")  # the driver reads the registers every two seconds
-    found = statistics(vm)
-    if "rx_pkts_nic" in found:
-        assert abs(found["rx_pkts_nic"] - found["rx_packets"]) <= 20, found
-        assert abs(found["tx_pkts_nic"] - found["tx_packets"]) <= 20, found
-    assert found["rx_packets"] > 100
+    found = {name: value - before[name] for name, value in settled().items()}
+    for way in ("rx", "tx"):
+        if vm.driver == "ixgbe":
+            counted = found[f"{way}_pkts_nic"]
+        else:
+            counted = sum(found[f"port.{way}_{kind}"] for kind in ("unicast", "multicast", "broadcast"))
+        assert found[f"{way}_packets"] > 100
+        assert abs(counted - found[f"{way}_packets"]) <= 20, (way, found)
 
 
 @pytest.mark.parametrize("text", ["", "rxvlan off", "txvlan off", "rxvlan off txvlan off tso off"])
@@ -218,7 +226,16 @@ def test_link_flaps(vm):
         vm.nics[0].model.command("link up")
         carrier(vm, 1)
         ping(vm)
-        vm.run("ethtool -t eth0 online")
+
+
+def test_self_checks_of_the_driver(vm):
+    vm.run("ethtool -t eth0 online")
+    # Registers and loopback of ixgbe's are not modelled so far: docs/nic-models.md.
+    found = dict(re.findall(r"^(\w+) test .*\s(\d+)$", vm.run("ethtool -t eth0 offline", check=False).out, re.MULTILINE))
+    passes = {"Eeprom", "Interrupt", "Link"} | ({"Register"} if vm.driver == "i40e" else set())
+    assert passes <= set(found) and not any(int(found[name]) for name in passes), found
+    carrier(vm, 1)
+    ping(vm)
 
 
 def test_resets(vm):
@@ -230,6 +247,17 @@ def test_resets(vm):
     vm.run(f"ip -6 addr replace {vm.nics[0].guest6}/64 dev eth0 nodad")
     ping(vm)
     streams(vm.nics[0].guest, size=300_000)
+
+
+def test_resets_that_the_driver_wants(vm):
+    for reset in nicmodel.resets(vm.driver):
+        changes = int(vm.run("cat /sys/class/net/eth0/carrier_changes").out)
+        vm.run(reset)
+        # The driver does it a moment later.
+        vm.run(f"n=0; while [ $(cat /sys/class/net/eth0/carrier_changes) = {changes} ]; do usleep 50000; n=$((n+1)); [ $n -lt 200 ]; done")
+        carrier(vm, 1)
+        ping(vm)
+        streams(vm.nics[0].guest, count=2, size=100_000)
 
 
 def test_driver_goes_and_comes_back(vm):
@@ -285,6 +313,28 @@ def test_lost_and_late_frames(vm):
         model.command("clear")
 
 
+def test_frames_are_as_late_as_told(vm):
+    nic = vm.nics[0]
+    for way in ("rx", "tx"):
+        nic.model.command(f"delay {way} 50000")
+        shortest = re.search(r"= ([\d.]+)/", vmlib.host(f"ping -c 3 -i 0.2 -W 10 {nic.guest}").out)[1]
+        nic.model.command("clear")
+        assert float(shortest) >= 50
+
+
+def test_damage_on_the_way_out_is_found_by_the_other_end(vm):
+    def found():
+        return int(vmlib.host("nstat -asz TcpInCsumErrors").out.split()[-2])
+
+    before = found()
+    try:
+        vm.nics[0].model.command("corrupt tx 30000")
+        streams(vm.nics[0].guest, size=500_000)
+    finally:
+        vm.nics[0].model.command("clear")
+    assert found() > before
+
+
 def test_damaged_frames_are_found_out(vm):
     model = vm.nics[0].model
     before = checksum_errors(vm)
@@ -308,11 +358,48 @@ def test_a_stalled_receive_queue_goes_on(vm):
     vmlib.host(f"ping -c 3 -i 0.2 -W 2 {nic.guest}")
 
 
-def test_a_complaint_fails_a_test(card):
-    with open(card.nics[0].model.complaints, "a", encoding="utf-8") as log:
-        log.write("not a real one\n")
-    with pytest.raises(AssertionError, match="not a real one"):
+def test_a_stalled_transmit_queue_goes_on(vm):
+    nic = vm.nics[0]
+    for queue in (0, 1):
+        nic.model.command(f"stall tx {queue}")
+    try:
+        assert vmlib.host(f"ping -c 3 -i 0.2 -W 1 {nic.guest}", check=False).rc != 0
+        if vm.driver == "ixgbe":
+            # Which looks for queues that hang, and resets the card.
+            vm.run("n=0; until dmesg | grep -q 'tx hang.*resetting adapter'; do "
+                   f"ping -c 1 -W 1 {nic.host}; n=$((n+1)); [ $n -lt 30 ] || exit 1; done", timeout=60)
+    finally:
+        nic.model.command("clear")
+    carrier(vm, 1)
+    ping(vm)
+
+
+def test_interrupts_are_as_rare_as_told(vm):
+    nic = vm.nics[0]
+    # 82599 and X540 have one time for both directions of a vector.
+    vm.run("ethtool -C eth0 rx-usecs 900" + (" tx-usecs 900 adaptive-rx off adaptive-tx off" if vm.driver == "i40e" else ""))
+    carrier(vm, 1)
+    ping(vm)
+    before, begun = nic.model.figures()["interrupts"], time.monotonic()
+    # Each packet as soon as the one before is answered.
+    vmlib.host(f"ping -f -c 1000 {nic.guest}")
+    count, seconds = nic.model.figures()["interrupts"] - before, time.monotonic() - begun
+    vm.run("ethtool -C eth0 rx-usecs 1" if vm.driver == "ixgbe" else "ethtool -C eth0 adaptive-rx on adaptive-tx on")
+    # Two queues, and a few for other reasons.
+    assert count <= 2 * seconds / 900e-6 + 20, (count, seconds)
+
+
+def test_a_mistake_of_a_driver_fails_a_test(card):
+    """A doorbell of a queue that is off, rung by hand."""
+    device = card.run("readlink -f /sys/class/net/eth0/device").out.strip()
+    base = int(card.run(f"cat {device}/resource").out.split()[0], 16)
+    card.check_log()
+    card.run(f"rmmod {card.driver} && echo 1 >{device}/enable")
+    card.run(f"devmem {base + (0x6018 if card.driver == 'ixgbe' else 0x108000):#x} 32 5")
+    with pytest.raises(AssertionError, match="tx 0: tail 5 while|queue 0: doorbell 5 while"):
         card.check_log()
+    card.run(f"echo 0 >{device}/enable; modprobe {card.driver}")
+    card.nic_up()
     card.check_log()
 
 
