@@ -13,10 +13,10 @@ import vm as vmlib
 NUMBERS = itertools.count()
 
 
-def symbols(machine):
-    """The guest kernel's functions: sorted addresses and the names that belong to them."""
+def symbols(machine, kinds="tw"):
+    """The guest kernel's functions, or data ("bdr"): sorted addresses and the names that belong to them."""
     found = []
-    for line in machine.run("grep -i ' [tw] ' /proc/kallsyms").out.splitlines():
+    for line in machine.run(f"grep -i ' [{kinds}] ' /proc/kallsyms").out.splitlines():
         address, _, name = line.split(maxsplit=2)
         found.append((int(address, 16), name.replace("\t", " ")))
     found.sort()
@@ -70,16 +70,17 @@ class Program:
 
 
 class Counter:
-    """Counts in the machine that is started with its options. `emulator` is what scripts/counter printed."""
+    """Counts in the machine that is started with its options. `emulator` is what scripts/counter printed, `more` what the
+    plugin is to note besides: "blocks" or "moves"."""
 
-    def __init__(self, emulator, blocks=False):
+    def __init__(self, emulator, more=""):
         self.emulator = emulator
-        self.blocks_too = blocks
+        self.more = more
         self.path = f"/tmp/counter-{next(NUMBERS)}"
 
     def options(self):
         """What the machine must be started with."""
-        plugin = f"{vmlib.TOP}/build/counter.so,socket={self.path}" + (",blocks=on" if self.blocks_too else "")
+        plugin = f"{vmlib.TOP}/build/counter.so,socket={self.path}" + (f",{self.more}=on" if self.more else "")
         return {"emulator": self.emulator, "accel": "tcg", "qemu": ["-plugin", plugin], "append": "nokaslr"}
 
     def _ask(self, what):
@@ -99,6 +100,16 @@ class Counter:
             address, instructions, count = line.split()
             table[int(address, 16), int(instructions)] = int(count)
         return table
+
+    def note_moves(self):
+        """Begins to note which cache lines go from vCPU to vCPU. Needs `moves`."""
+        self._ask(b"s")
+
+    def moves(self):
+        """Ends that; yields (cache line, virtual address, instruction, the other vCPU's instruction, count)."""
+        for line in self._ask(b"w").splitlines():
+            *addresses, count = line.split()
+            yield *(int(address, 16) for address in addresses), int(count)
 
     def functions(self, machine, program=None):
         """A function that returns instructions by function, of the kernel and of `program`, since this call. Needs `blocks`."""

@@ -2,9 +2,13 @@
 /*
  * A QEMU plugin that counts the guest's instructions, user and kernel apart, for as long as it runs.
  *
- * Arguments: socket=PATH, where it answers, and blocks=on to count every translated block as well.
+ * Arguments: socket=PATH, where it answers, blocks=on to count every translated block as well, and moves=on to be able
+ * to note which memory vCPUs share.
  * A client connects and writes one letter: 't' gets a line "USER KERNEL", 'b' a line "ADDRESS INSTRUCTIONS COUNT"
  * per block. The counters only grow: whoever measures takes the difference of two answers.
+ * 's' starts noting each time that a cache line would move to another vCPU's cache, if those were large enough, or be
+ * taken from one that has read it. 'w' ends that and gets a line "LINE ADDRESS INSTRUCTION OTHER COUNT" for each place
+ * in physical and virtual memory, the instruction that needed it, and the one by which the other vCPU had got it.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -18,37 +22,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/*
- * The part of QEMU's plugin interface that is used here, in version PLUGIN_API: 4 (QEMU 10.0) or 7 (QEMU 11.1). Its
- * header comes only with QEMU's source; QEMU itself refuses a plugin whose version it does not support (any more).
- */
-struct qemu_plugin_tb;
-struct qemu_plugin_scoreboard;
-
-typedef uint64_t qemu_plugin_id_t;
-typedef struct {
-	struct qemu_plugin_scoreboard *score;
-	size_t offset;
-} qemu_plugin_u64;
-
-enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
+#include "plugin.h"
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_API;
-
-#if PLUGIN_API >= 7
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
-					   void (*translated)(struct qemu_plugin_tb *tb, void *userdata),
-					   void *userdata);
-#else
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
-					   void (*translated)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
-#endif
-void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, enum qemu_plugin_op op,
-						       qemu_plugin_u64 entry, uint64_t value);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t element_size);
-uint64_t qemu_plugin_u64_sum(qemu_plugin_u64 entry);
 
 /* Per vCPU, so that counting needs no atomics. */
 struct totals {
@@ -64,7 +40,7 @@ struct block {
 };
 
 static qemu_plugin_u64 user, kernel;
-static bool want_blocks;
+static bool want_blocks, want_moves;
 static void *blocks; /* a tree of tsearch() */
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *blocks_out;
@@ -113,6 +89,8 @@ static void count(struct qemu_plugin_tb *tb)
 	if (want_blocks)
 		qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 								  block_counter(address, instructions), 1);
+	if (want_moves)
+		watch_block(tb);
 }
 
 #if PLUGIN_API >= 7
@@ -167,6 +145,10 @@ static void *serve(void *unused)
 				qemu_plugin_u64_sum(kernel));
 		else if (what == 'b' && want_blocks)
 			answer_blocks(out);
+		else if (what == 's' && want_moves)
+			start_moves();
+		else if (what == 'w' && want_moves)
+			answer_moves(out);
 		fclose(out);
 	}
 	return NULL;
@@ -185,6 +167,8 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
 			snprintf(name.sun_path, sizeof(name.sun_path), "%s", argv[i] + strlen("socket="));
 		else if (strcmp(argv[i], "blocks=on") == 0)
 			want_blocks = true;
+		else if (strcmp(argv[i], "moves=on") == 0)
+			want_moves = true;
 	}
 	listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&name, sizeof(name)) || listen(listener, 4)) {

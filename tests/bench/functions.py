@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=60, help="functions to print")
     options = parser.parse_args()
-    server = Server(options.server, counting=options.count, blocks=True, nic=options.nic,
+    server = Server(options.server, counting=options.count, noting="blocks", nic=options.nic,
                     workload=options.workload, stores=WORKLOADS[options.workload][0] is not None, more=options.options)
     server.warm_up()
     program = Program(server.vm, server.job.pid, vmlib.TOP / "build/cargo/release/phttpd")

@@ -59,11 +59,11 @@ class Server:
     The epoll server runs on the stock driver of the kernel package, the stack port on the patched one.
     """
 
-    def __init__(self, kind, counting=None, blocks=False, nic="e1000", smp=1, workload="rpc", stores=False, more=""):
+    def __init__(self, kind, counting=None, noting="", nic="e1000", smp=1, workload="rpc", stores=False, more=""):
         self.kind = kind
         self.workload = self.job = None
         self.more = more
-        self.counter = Counter(counting, blocks) if counting else None
+        self.counter = Counter(counting, noting) if counting else None
         options = self.counter.options() if counting else {}
         if stores:
             options["pmem"] = PMEM
@@ -73,7 +73,7 @@ class Server:
         nic = self.vm.nics[0]
         if SERVERS[kind]:
             self.vm.run("modprobe netmap")
-        self.vm.run(f"modprobe {driver} && nic-setup {nic.name} {nic.guest}/24")
+        self.vm.run(f"modprobe {driver} && nic-setup {'-a 0 ' if smp > 1 else ''}{nic.name} {nic.guest}/24")
         if stores:
             self.vm.run("pmem-mount mkfs")
         self.url = f"http://{nic.guest}:{PORT}/"
