@@ -21,13 +21,13 @@ MODES = {
 }
 
 
-def start(vm, mode, more="", folder=None):
-    """A server of one of MODES; returns when it listens, and answers where its link was restarted."""
+def start(vm, mode, more="", folder=None, seconds=30):
+    """A server of one of MODES; returns when it listens, within so many seconds, and answers where its link was restarted."""
     folder = folder or f"/mnt/pm/{mode}"
     vm.run(f"mkdir -p {folder}")
     job = vm.spawn(f"exec phttpd -P {PORT} -d {folder} {MODES[mode][0]} {more}")
     vm.run(f"n=0; until grep -q 'port {PORT}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); "
-           f"[ $n -lt 600 ] && kill -0 {job.pid} || {{ cat /run/job{job.number}.log; exit 1; }}; done", timeout=40)
+           f"[ $n -lt {20 * seconds} ] && kill -0 {job.pid} || {{ cat /run/job{job.number}.log; exit 1; }}; done", timeout=seconds + 10)
     reachable(vm)
     return job
 

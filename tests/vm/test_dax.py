@@ -19,16 +19,16 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def xfs(vm):
-    """The machine with a new xfs on its persistent memory."""
-    vm.run("pmem-mount mkfs xfs")
+def xfs(vm, request):
+    """The machine with a new xfs on its persistent memory; a parameter is an option of mkfs.xfs."""
+    vm.run(f"pmem-mount mkfs xfs {getattr(request, 'param', '')}")
     said(vm)
     yield vm
     vm.run("umount /mnt/pm")
     assert "xfs" not in vm.run("cat /proc/mounts").out
 
 
-@pytest.mark.parametrize("mode", ["zero-copy-log", "stack-keys"])
+@pytest.mark.parametrize(("mode", "xfs"), [("zero-copy-log", ""), ("stack-keys", ""), ("zero-copy-log", "-m reflink=0")], indirect=["xfs"])
 def test_stores_on_xfs_survive_a_kill(xfs, mode, tmp_path):
     journal = tmp_path / "journal"
     with serving(xfs, mode, "-L 48") as job:
