@@ -9,7 +9,7 @@ use crate::memory::{u32_at, u64_at, LINE};
 use crate::{word, Error, Memory, Pool};
 
 /// Format of the file. The first line keeps its layout in all versions.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// First half of the first word; the other half is the line's checksum.
 const MAGIC: u32 = u32::from_le_bytes(*b"NMst");
 /// Where the words that change are.

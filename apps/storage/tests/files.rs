@@ -117,6 +117,11 @@ fn what_cannot_be_opened_is_left_as_it_is() {
     flipped[35] ^= 1;
     flipped[66] ^= 1;
     assert!(matches!(open(&flipped, Pool::NONE), Ok(Error::Damaged(_))));
+    let mut older = good.clone();
+    older[8] -= 1;
+    let crc = crc32c::crc32c(&older[8..64]);
+    older[4..8].copy_from_slice(&crc.to_le_bytes());
+    assert!(matches!(open(&older, Pool::NONE), Ok(Error::Version(1))));
     let other = Pool {
         buffers: 9,
         buf_size: 2048,

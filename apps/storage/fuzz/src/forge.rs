@@ -42,9 +42,14 @@ impl Forge<'_> {
 
     fn word(value: u64, seed: u32) -> [u8; 8] {
         let value = value & ((1 << 56) - 1);
-        let [a, b, c, d] = crc32c_append(seed, &value.to_le_bytes()).to_le_bytes();
-        let check = a ^ b.rotate_left(1) ^ c.rotate_left(3) ^ d.rotate_left(6);
-        ((value << 8) | u64::from(check)).to_le_bytes()
+        let place = u64::from(seed.wrapping_mul(0x9e37_79b9) >> 24);
+        let mut rest = (value ^ (place << 48)) << 8;
+        for bit in (8..64).rev() {
+            if (rest >> bit) & 1 == 1 {
+                rest ^= 0x107 << (bit - 8);
+            }
+        }
+        ((value << 8) | rest).to_le_bytes()
     }
 
     /// One change, of whatever the input says.
