@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-import vm as vmlib
 from storing import nmstore, serving
 from test_extmem import Holding, echo, port, said, unpinned
+from upheaval import reachable
 
 # A file system of xfs has 300 MB or more.
 VM_OPTIONS = {"pmem": 384, "mem": 768, "modules": ["xfs"],
@@ -50,7 +50,7 @@ def test_a_pool_on_xfs_is_a_pool(xfs):
     assert first["sync"] == "true"
     numbers = first["extra"]
     with Holding(xfs, f"-c {numbers} echo eth0 1500 200", until="listening") as job:
-        vmlib.host(f"n=0; until ping -c 1 -W 1 {xfs.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 20 ]; done")
+        reachable(xfs)
         echo(xfs)
         # Who cuts it waits.
         cut = xfs.spawn(f"exec truncate -s 0 {POOL}")
@@ -74,7 +74,7 @@ def test_device_dax_with_small_pages_is_a_pool(vm):
     numbers = first["extra"]
     with Holding(vm, f"-c {numbers} echo eth0 1500 200", memory=memory, until="listening") as job:
         assert "persistent" in vm.run("cat /sys/kernel/debug/netmap/pools").out
-        vmlib.host(f"n=0; until ping -c 1 -W 1 {vm.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 20 ]; done")
+        reachable(vm)
         # More packets than there are buffers: they are used again.
         echo(vm, pieces=40)
         assert job.poll() is None, job.output()

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import vm as vmlib
+from upheaval import reachable
 
 VM_OPTIONS = dict(nics=1, smp=2, mem=768, pmem=256, programs=[shutil.which("fallocate")])
 
@@ -264,7 +265,7 @@ def test_traffic_goes_through_the_memory(pm, memory):
     if "shm" in memory:
         pm.run(f"fallocate -l {32 * MIB} /dev/shm/pool")
     with Holding(pm, "echo eth0 1500 200", memory=memory, until="listening") as job:
-        vmlib.host(f"n=0; until ping -c 1 -W 1 {pm.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 20 ]; done")
+        reachable(pm)
         sent = echo(pm)
         assert job.poll() is None, job.output()
     if memory.startswith("file:"):
@@ -278,7 +279,7 @@ def test_killed_under_load_and_started_again_at_once(pm):
     numbers = port(pm, "-e 5 write 9")["extra"]
     for _ in range(3):
         job = Holding(pm, f"-c {numbers} echo eth0 1500 200", until="listening").job
-        vmlib.host(f"n=0; until ping -c 1 -W 1 {pm.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 20 ]; done")
+        reachable(pm)
         clients = [Client(pm.nics[0].guest, 1500, 1000, 30_000) for _ in range(10)]
         for client in clients:
             client.start()

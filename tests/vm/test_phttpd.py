@@ -10,6 +10,7 @@ import socket
 import pytest
 
 import vm as vmlib
+from upheaval import reachable
 
 VM_OPTIONS = dict(programs=[vmlib.TOP / "build/cargo/release/examples/echo"])
 PORT = 60000
@@ -22,8 +23,7 @@ def serving(vm, mode, options="-l 64 -c"):
     job = vm.spawn(f"exec phttpd -P {PORT} -p {vm.queues or 1} {options} {MODES[mode]}")
     try:
         vm.run(f"n=0; until grep -q 'port {PORT}' /run/job{job.number}.log; do usleep 50000; n=$((n+1)); [ $n -lt 100 ]; done")
-        # A NIC that enters netmap mode restarts its link.
-        vmlib.host(f"n=0; until ping -c 1 -W 1 {vm.nics[0].guest} >/dev/null; do n=$((n+1)); [ $n -lt 15 ]; done")
+        reachable(vm)
         yield job
         assert job.poll() is None, job.output()
     finally:
