@@ -55,6 +55,11 @@ def answer(vm, port=PORT, index=0, path="/"):
     return int(vmlib.host(f"curl -s -f -m 20 http://{vm.nics[index].guest}:{port}{path} | wc -c").out)
 
 
+def established(address, port=PORT):
+    """What ss says of each of the client's connections to a server."""
+    return vmlib.host(f"ss -HtniO state established dst {address} dport = :{port}").out.splitlines()
+
+
 class Wrk:
     """wrk while the block runs, whose connections are all live and busy when it begins: requests that were answered, and how
     often a connection failed in reading or writing, are known after it."""
@@ -62,6 +67,7 @@ class Wrk:
     def __init__(self, vm, connections=30, index=0, port=PORT):
         self.vm = vm
         self.connections = connections
+        self.server = vm.nics[index].guest, port
         self.command = ["wrk", "-t1", f"-c{connections}", "-d60s", f"http://{vm.nics[index].guest}:{port}/"]
         self.counter = Path(f"/sys/class/net/{vm.nics[index].tap}/statistics/rx_packets")
         self.requests = self.failures = 0
@@ -78,6 +84,14 @@ class Wrk:
         while int(self.counter.read_text()) < before + 500 and time.monotonic() < end:
             time.sleep(0.05)
         return self
+
+    def cut_off(self):
+        """Waits until each connection has failed, of a server that has ended. What tells the client is sent again where it was
+        lost, as while a NIC that leaves netmap mode restarts its link."""
+        end = time.monotonic() + 20
+        while left := established(*self.server):
+            assert time.monotonic() < end, left
+            time.sleep(0.1)
 
     def _end(self):
         self.process.send_signal(signal.SIGINT)
@@ -101,7 +115,7 @@ class Load:
 
     def __init__(self, address, port=PORT, connections=10, size=1_000_000, timeout=60):
         self.command = f"{NMLOAD} {address}:{port} -t {timeout} echo -c {connections} -n {size} -m 60000"
-        self.flows = f"ss -Htni state established dst {address} dport = :{port}"
+        self.server = address, port
         self.connections = connections
         self.size = size
         self.thread = threading.Thread(target=self._work)
@@ -135,7 +149,8 @@ class Load:
         """Waits until each connection of a round is beyond its handshake and in its first half. A kernel gives up a handshake whose
         answer is due again while there is no route, as while the interface is down: the client takes it for made, and is reset."""
         def early():
-            came = [int(count) for count in re.findall(r"bytes_received:(\d+)", vmlib.host(self.flows).out)]
+            found = [re.search(r"bytes_received:(\d+)", flow) for flow in established(*self.server)]
+            came = [int(each[1]) for each in found if each]
             return len(came) == self.connections and max(came) < self.size // 2
 
         self._wait(early)

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{self, ipproto, sockopt, AddressFamily, SocketFlags, SocketType};
@@ -48,6 +48,16 @@ fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
 pub fn port(listener: BorrowedFd<'_>) -> io::Result<u16> {
     let address = SocketAddr::try_from(net::getsockname(listener)?).map_err(io::Error::from)?;
     Ok(address.port())
+}
+
+/// Have the kernel end these sockets before `port` when the process is killed:
+/// it closes the highest number first. Whoever waits to be accepted is reset
+/// then, over a NIC whose link is not restarting yet.
+pub fn end_before(listeners: &mut [OwnedFd], port: &impl AsRawFd) -> io::Result<()> {
+    for listener in listeners {
+        *listener = rustix::io::fcntl_dupfd_cloexec(&*listener, port.as_raw_fd() + 1)?;
+    }
+    Ok(())
 }
 
 /// What [`accept`] found.

@@ -103,6 +103,9 @@ fn run(options: &Options) -> io::Result<()> {
     }
     let files = store::Files::open(&options.storage, options.threads)?;
     let mut ports = stack::open(options, files.as_ref())?;
+    if let Some(port) = ports.last() {
+        listen::end_before(&mut listeners, port)?;
+    }
     let (shelves, parts) = match files {
         Some(files) => files.finish(&mut ports)?,
         None => Default::default(),
