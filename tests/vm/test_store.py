@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -22,7 +23,7 @@ OBJECTS = int(os.environ.get("STORE_OBJECTS", "2000"))
 SIZE = max(24, OBJECTS * 5 // 1000)
 
 # Persistent memory comes in pieces of 128 MiB.
-VM_OPTIONS = {"pmem": max(384, -(-SIZE * 5 // 4 // 128) * 128), "mem": 768}
+VM_OPTIONS = {"pmem": max(384, -(-SIZE * 5 // 4 // 128) * 128), "mem": 768, "programs": [shutil.which("xfs_io")]}
 
 
 @pytest.fixture(autouse=True)
@@ -260,6 +261,55 @@ def test_a_server_that_dies_while_it_makes_its_files_makes_them_again(vm, tmp_pa
         with serving(vm, mode) as job:
             assert "interrupted" not in job.output()
             nmstore(vm, mode, journal, "verify", options="--least 100")
+
+
+def power_fails(vm, job):
+    """The file system takes nothing more, a process ends, and it is mounted again with what had reached the journal until then,
+    which from now on is written when somebody waits for it only."""
+    vm.run("xfs_io -x -c shutdown /mnt/pm")
+    job.kill(signal.SIGKILL)
+    assert job.wait() == 137
+    # One under strace ends after it.
+    vm.run("while pidof phttpd >/dev/null; do usleep 20000; done")
+    vm.run("umount /mnt/pm && pmem-mount && mount -o remount,commit=300 /mnt/pm")
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-log", "zero-copy-keys", "epoll-keys", "written-log"])
+def test_a_new_store_is_there_when_the_power_fails_before_the_journal_is_written(vm, mode, tmp_path):
+    vm.run(f"mount -o remount,commit=300 /mnt/pm; mkdir /mnt/pm/{mode}; sync")
+    for number, options in enumerate(("-L 24", "--format -L 32")):
+        journal = tmp_path / f"journal-{number}"
+        job = start(vm, mode, options)
+        nmstore(vm, mode, journal, "put", options="-n 100")
+        power_fails(vm, job)
+        with serving(vm, mode) as job:
+            assert "interrupted" not in job.output()
+            nmstore(vm, mode, journal, "verify", options="--least 100")
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-log", "epoll-keys", "written-log"])
+def test_power_fails_while_a_store_is_made(vm, mode, tmp_path):
+    vm.run("mount -o remount,commit=300 /mnt/pm")
+    points = 0
+    for call in ("fsync", "fdatasync", "unlink", "fallocate", "ftruncate"):
+        for number in range(1, 20):
+            folder = f"/mnt/pm/{call}-{number}"
+            vm.run(f"mkdir {folder}; sync")
+            job = vm.spawn(f"exec strace -f -qq --kill-on-exit -o /dev/null -e trace={call} -e inject={call}:signal=KILL:when={number} "
+                           f"phttpd -P {PORT} -d {folder} {MODES[mode][0]} -L 16")
+            vm.run(f"n=0; until grep -q 'port {PORT}' /run/job{job.number}.log || ! kill -0 {job.pid}; "
+                   f"do usleep 20000; n=$((n+1)); [ $n -lt 500 ]; done")
+            survived = job.poll() is None
+            power_fails(vm, job)
+            if survived:
+                break
+            points += 1
+            journal = tmp_path / f"{call}-{number}"
+            with serving(vm, mode, "-L 16", folder=folder):
+                nmstore(vm, mode, journal, "put", options="-n 20")
+                nmstore(vm, mode, journal, "verify", options="--least 20")
+            vm.run(f"rm -r {folder}")
+    assert points > 4, points
 
 
 def refused(vm, options):
