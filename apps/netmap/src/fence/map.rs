@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use rustix::fs::{seek, SeekFrom};
 use rustix::io::{Errno, Result};
 use rustix::mm::{madvise, mmap, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
 
@@ -64,14 +65,16 @@ impl Map {
             return Ok((plain, false));
         };
         let map = Map::small_pages(base, len)?;
-        // The first write to each page of a file without blocks changes its
-        // metadata: one fsync for all is faster than one per page. What fails
-        // here fails again when the page is used, and is told then.
-        // SAFETY: our own mapping, and populating it changes no contents.
-        let _ = unsafe {
-            let at = plain.base.as_ptr().cast();
-            madvise(at, len, Advice::LinuxPopulateWrite)
-        };
+        if !written(fd, len) {
+            // The first write to each page of a file without blocks changes
+            // its metadata: one fsync for all is faster than one per page. What
+            // fails here fails again when the page is used, and is told then.
+            // SAFETY: our own mapping, and populating it changes no contents.
+            let _ = unsafe {
+                let at = plain.base.as_ptr().cast();
+                madvise(at, len, Advice::LinuxPopulateWrite)
+            };
+        }
         let _ = rustix::fs::fsync(fd);
         Ok((map, true))
     }
@@ -151,6 +154,18 @@ impl Map {
         // SAFETY: inside the mapping, aligned, integers only.
         Ok(unsafe { at.read_volatile() })
     }
+}
+
+/// Whether the first `len` bytes of a file have blocks that were written to;
+/// false if its file system does not tell.
+fn written(fd: BorrowedFd<'_>, len: usize) -> bool {
+    // Seeking moves the place where others may read.
+    let Ok(place) = seek(fd, SeekFrom::Current(0)) else {
+        return false;
+    };
+    let hole = seek(fd, SeekFrom::Hole(0));
+    let _ = seek(fd, SeekFrom::Start(place));
+    hole.is_ok_and(|hole| hole >= len as u64)
 }
 
 /// Types that [`Map::read`] may read: integers, any bit pattern valid.
