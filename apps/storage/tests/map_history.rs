@@ -2,7 +2,7 @@
 //! Power failures in maps with a long history: what earlier batches left behind
 //! is not taken for what the last one wrote.
 
-use netmap_storage::{Body, Found, Heap, Map, MapShape, Memory, Pool, Segment, Slab};
+use netmap_storage::{Body, Damage, Found, Heap, Map, MapShape, Memory, Pool, Segment, Slab};
 
 const POOL: Pool = Pool {
     buffers: 8,
@@ -106,4 +106,29 @@ fn what_a_failure_interrupted_is_known_after_a_million_batches() {
     line.unwrap()[20] ^= 1;
     assert_eq!(value(&torn, b"/key"), (Some(2), 0));
     assert_eq!(value(&torn, b"/old"), (Some(1), 0));
+}
+
+#[test]
+fn a_key_with_two_damaged_values_is_told_by_name_each_time() {
+    let mut map = new();
+    put(&mut map, b"/key", 1);
+    map.commit().unwrap();
+    put(&mut map, b"/key", 2);
+    let mut slab = slab();
+    slab[128] ^= 1;
+    slab[2 * 128] ^= 1;
+    let slab = Slab::new(&slab, 0, 128);
+    let mut memory = map.into_memory();
+    for unfinished in [1, 0] {
+        let (map, found) = Map::open(memory, POOL, &slab).unwrap();
+        let (root, key) = (0, Some(b"/key".to_vec()));
+        assert_eq!(found.damaged, [Damage::Object { root, key }]);
+        assert_eq!((found.objects, found.unfinished), (0, unfinished));
+        assert_eq!(found.buffers, [1]);
+        memory = map.into_memory();
+    }
+    let (mut map, _) = Map::open(memory, POOL, &slab).unwrap();
+    put(&mut map, b"/key", 3);
+    map.commit().unwrap();
+    assert_eq!(value(&image(map), b"/key"), (Some(3), 0));
 }

@@ -126,13 +126,12 @@ impl Recovery {
         } else if unsure {
             self.found.unfinished += 1;
             match older {
-                Some(older) if older.line != 0 && !self.intact(map, root, older, bufs) => {
-                    return self.unreadable(root);
-                }
-                Some(older) if older.line != 0 => {
+                Some(older) if older.line == 0 => self.gone(map, root, place ^ 1),
+                Some(older) if self.intact(map, root, older, bufs) => {
                     self.keep(map, root, (place ^ 1, older), false, bufs);
                 }
-                _ => self.gone(map, root, place ^ 1),
+                Some(older) => self.damaged(map, root, place ^ 1, older),
+                None => self.gone(map, root, place ^ 1),
             }
             // What was never finished must not come up again.
             let at = map.root_at(root) + 8 * place;
