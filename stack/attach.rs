@@ -274,8 +274,13 @@ impl Upper for Nics {
             return 0;
         }
         let budget = u32::try_from(budget).unwrap_or(0);
+        let Some(n) = input::reap(nic, queue, budget, ring, None) else {
+            Ring::leave(ring);
+            *rearm = false;
+            return 0;
+        };
         // At most `budget`, which is an i32.
-        input::reap(nic, queue, budget, ring, None) as i32
+        n as i32
     }
 
     fn xmit(&self, nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {

@@ -37,16 +37,18 @@ struct Source<'a> {
 
 /// Processes up to `budget` frames of queue `q`, which `ring` serves; returns how many there were.
 /// Sockets of the ring's port get their data in place. `spare`: the ring's own free buffers.
+///
+/// None: another CPU is handing frames of this queue to the stack, which gets them in their order.
 pub(super) fn reap(
     nic: &Nic,
     q: u32,
     budget: u32,
     ring: &Ring,
     spare: Option<&mut BufCache>,
-) -> u32 {
+) -> Option<u32> {
     let bh = BhGuard::new();
     let Some(queue) = nic.rx(q) else {
-        return 0;
+        return Some(0);
     };
     let source = Source {
         nic,
@@ -60,6 +62,9 @@ pub(super) fn reap(
     let mut n = 0;
     {
         let mut rx = queue.lock();
+        if rx.delivering {
+            return None;
+        }
         if let Some(spare) = spare {
             rx.cache.feed_from(spare);
         }
@@ -91,9 +96,13 @@ pub(super) fn reap(
         if wants || n != 0 {
             rx.doorbell();
         }
+        rx.delivering = n != 0;
     }
-    batch.receive(&source.bh, &source.rcu);
-    n
+    if n != 0 {
+        batch.receive(&source.bh, &source.rcu);
+        queue.lock().delivering = false;
+    }
+    Some(n)
 }
 
 impl Source<'_> {

@@ -237,13 +237,18 @@ impl Ring {
     /// An interrupt of one of the queues. True: an application is at it, it has been woken, and
     /// the interrupt stays off. False: nobody polls, the caller processes the queue.
     pub(super) fn leave_to_poll(ring: &Arc<Ring>) -> bool {
-        if !ring.active() {
-            return false;
+        let active = ring.active();
+        if active {
+            Self::leave(ring);
         }
+        active
+    }
+
+    /// An interrupt stays off and the application is woken, until it has been away for a while.
+    pub(super) fn leave(ring: &Arc<Ring>) {
         ring.masked.store(true, Ordering::Release);
         ring.timer.start(ring, ACTIVE);
         ring.wake();
-        true
     }
 
     /// A poll has found nothing to do. Puts interrupts on; true if something has come meanwhile.

@@ -54,6 +54,9 @@ const LONGEST: u32 = 64;
 pub(crate) struct RxQueue {
     /// Where buffers come from and go to.
     pub(crate) cache: BufCache,
+    /// Frames that were taken are on their way up, without the lock: others that somebody took now
+    /// might overtake them.
+    pub(crate) delivering: bool,
     run: Option<Running<HwRx>>,
     map: Option<Arc<PoolMap>>,
     bufs: KVec<u32>,
@@ -82,6 +85,7 @@ impl RxQueue {
     pub(in crate::adapter) fn new(index: u32, pool: Arc<Pool>, map: Arc<PoolMap>) -> Result<Self> {
         Ok(Self {
             cache: BufCache::new(pool)?,
+            delivering: false,
             run: None,
             map: Some(map),
             bufs: KVec::new(),

@@ -114,6 +114,8 @@ void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int
 /*
  * Finds the socket of a TCP packet before the stack does, and hands its reference to the packet,
  * together with the socket's cached route: what early demultiplexing does, done once.
+ * Packets before this one, not seen by TCP yet, may make a connection or end it: so none that
+ * opens one is bound here, nor any to half a connection (handshake, TIME_WAIT).
  * Headers are at data (network) and data + l4; they are kernel memory. RCU and BH off.
  */
 struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6)
@@ -124,7 +126,7 @@ struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6)
 	struct sock *sk;
 
 	if (skb->pkt_type != PACKET_HOST || rcu_access_pointer(dev->rx_handler) ||
-	    netif_is_l3_slave(dev))
+	    netif_is_l3_slave(dev) || th->syn)
 		return NULL;
 	if (v6) {
 		const struct ipv6hdr *ip6 = (const void *)skb->data;
@@ -139,10 +141,12 @@ struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6)
 	}
 	if (!sk)
 		return NULL;
+	if (!sk_fullsock(sk)) {
+		sock_gen_put(sk);
+		return NULL;
+	}
 	skb->sk = sk;
 	skb->destructor = sock_pfree;
-	if (!sk_fullsock(sk))
-		return NULL;
 	dst = rcu_dereference(sk->sk_rx_dst);
 	if (dst)
 		dst = dst_check(dst, v6 ? sk->sk_rx_dst_cookie : 0);
