@@ -29,7 +29,6 @@ def test_killed_under_load_20_times(vm):
     for number in range(20):
         job = start(vm)
         reachable(vm)
-        # So many that some, cut off, come back before the listener has ended.
         with Wrk(vm, connections=200) as load:
             vm.run(f"usleep {number % 10}00000")
             job.kill(9)

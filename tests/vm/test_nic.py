@@ -64,6 +64,11 @@ class Wire:
             if number % 16 == 15:
                 time.sleep(0.004)
 
+    def foreign(self, count):
+        """Sends frames that are not of nmpkt's kind."""
+        for _ in range(count):
+            self.socket.send(self.to + SOURCE + struct.pack("!H", ETHER_TYPE + 1) + bytes(100))
+
     def receive(self, count, idle=5):
         """Receives until there are `count` good frames or none for a while; their numbers, in order."""
         numbers = []
@@ -245,7 +250,8 @@ def test_changes_while_the_rings_are_in_use(vm, change):
     vm.run("sleep 1")
     vm.run(change)
     with Wire(vm.nics[0]) as wire:
-        wire.send(range(300))
+        # Those that wait until the link is up may find the next program.
+        wire.foreign(300)
     assert hostile.wait() == 0, hostile.output()
     # The next one has good rings.
     job = receiving(vm, "netmap:eth0", "-n 300 --idle 30")

@@ -103,13 +103,13 @@ fn run(options: &Options) -> io::Result<()> {
     }
     let files = store::Files::open(&options.storage, options.threads)?;
     let mut ports = stack::open(options, files.as_ref())?;
-    if let Some(port) = ports.last() {
-        listen::end_before(&mut listeners, port)?;
-    }
     let (shelves, parts) = match files {
         Some(files) => files.finish(&mut ports)?,
         None => Default::default(),
     };
+    if let Some(port) = ports.first() {
+        listen::end_before(&mut listeners, port)?;
+    }
     let (mut ports, mut parts) = (ports.into_iter(), parts.into_iter());
 
     std::thread::scope(|scope| {
