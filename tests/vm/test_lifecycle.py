@@ -29,7 +29,7 @@ def test_killed_under_load_20_times(vm):
     for number in range(20):
         job = start(vm)
         reachable(vm)
-        with Wrk(vm, connections=200) as load:
+        with Wrk(vm) as load:
             vm.run(f"usleep {number % 10}00000")
             job.kill(9)
             assert job.wait() == 137
