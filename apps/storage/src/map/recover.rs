@@ -125,13 +125,12 @@ impl Recovery {
             self.keep(map, root, (place, newer), unsure, bufs);
         } else if unsure {
             self.found.unfinished += 1;
-            match older {
-                Some(older) if older.line == 0 => self.gone(map, root, place ^ 1),
+            match older.filter(|older| older.line != 0) {
+                None => self.gone(map, root, place ^ 1),
                 Some(older) if self.intact(map, root, older, bufs) => {
                     self.keep(map, root, (place ^ 1, older), false, bufs);
                 }
                 Some(older) => self.damaged(map, root, place ^ 1, older),
-                None => self.gone(map, root, place ^ 1),
             }
             // What was never finished must not come up again.
             let at = map.root_at(root) + 8 * place;
