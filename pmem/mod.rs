@@ -22,13 +22,11 @@ use crate::{
         Errno, //
     },
     sys::{
-        bh::jiffies,
+        log::complain,
         pin::{self, Pinned, Refused, Why},
     },
 };
-use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{
-    fmt,
     prelude::*,
     sync::Arc, //
 };
@@ -54,13 +52,13 @@ impl Memory {
     pub(crate) fn new(start: u64, info: &NmreqPoolsInfo, defaults: &PoolParams) -> Result<Self> {
         let params = PoolParams::from_pools_info(info).or(defaults);
         let geometry = Geometry::extmem(&params, info.nr_memsize).inspect_err(|_| {
-            say(fmt!(
+            complain(fmt!(
                 "EXTMEM: the pools asked for do not fit in {} bytes",
                 info.nr_memsize
             ));
         })?;
         if !geometry.bufs_keep_to_pages() {
-            say(fmt!(
+            complain(fmt!(
                 "EXTMEM: buffers of {} bytes would cross pages: take a size that divides 4096",
                 geometry.bufs.size
             ));
@@ -176,7 +174,7 @@ impl Wants {
 fn check(pool: &Pool, wish: Wish, needed: bool) -> Result<bool> {
     if !pool.has_header() {
         if needed || wish == Wish::Existing {
-            say(fmt!(
+            complain(fmt!(
                 "nothing is known of this memory: it must be the program's own, with 2 interfaces or more"
             ));
             return Err(EINVAL);
@@ -187,7 +185,7 @@ fn check(pool: &Pool, wish: Wish, needed: bool) -> Result<bool> {
     match Found::of(&pool.header()).check(geometry, wish) {
         Ok(Some(_)) => Ok(true),
         Ok(None) if needed => {
-            say(fmt!(
+            complain(fmt!(
                 "EXTMEM: buffers are claimed of memory that is not formatted"
             ));
             Err(EINVAL)
@@ -207,13 +205,13 @@ fn check(pool: &Pool, wish: Wish, needed: bool) -> Result<bool> {
 /// Logs why memory is not used.
 fn refused(geometry: &Geometry, refusal: &Refusal) {
     match refusal {
-        Refusal::Missing => say(fmt!("EXTMEM: the memory is not formatted")),
-        Refusal::Version(version) => say(fmt!(
+        Refusal::Missing => complain(fmt!("EXTMEM: the memory is not formatted")),
+        Refusal::Version(version) => complain(fmt!(
             "EXTMEM: the memory has format {version}, which is not known here: format it anew to use it"
         )),
         Refusal::Other(header) => {
             let PoolParams { ifs, rings, bufs } = header.params;
-            say(fmt!(
+            complain(fmt!(
                 "EXTMEM: the memory was formatted as {} bytes with {} interfaces of {}, {} rings of {}, {} buffers of {}, \
                  not {} bytes with {} of {}, {} of {}, {} of {}: give the same parameters, or format it anew",
                 header.memsize,
@@ -264,17 +262,6 @@ fn explain(refused: Refused) -> Error {
         ),
         Why::Failed(error) => (error, "the pages cannot be had (is the file long enough?)"),
     };
-    say(fmt!("EXTMEM: at byte {}: {text}", refused.at));
+    complain(fmt!("EXTMEM: at byte {}: {text}", refused.at));
     error
-}
-
-/// Logs for the operator, ten times in a second at most: a program must not fill the log.
-fn say(text: fmt::Arguments<'_>) {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = jiffies();
-    let pause = kernel::time::msecs_to_jiffies(100) as u64;
-    if now.wrapping_sub(LAST.load(Ordering::Relaxed)) >= pause {
-        LAST.store(now, Ordering::Relaxed);
-        pr_warn!("{text}\n");
-    }
 }

@@ -12,13 +12,14 @@ use crate::adapter::Port;
 use crate::nmcore::abi::{NmreqRegister, NR_REG_ALL_NIC, NR_REG_NIC_SW};
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
+use crate::sys::log::trimmed;
 use crate::sys::netdev::NetDev;
 use crate::sys::netns::Rtnl;
 use crate::sys::skb::Skb;
 use crate::sys::sock::Sock;
 use kernel::fmt;
 use kernel::prelude::*;
-use kernel::str::{BStr, CStr};
+use kernel::str::CStr;
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 
 /// The part of a pool whose buffers the receive queues of one NIC may have. Half of a pool are the
@@ -197,7 +198,7 @@ impl Nics {
                 .iter()
                 .position(|nic| {
                     nic.as_ref()
-                        .is_some_and(|nic| trimmed(&nic.dev().name()) == name.to_bytes())
+                        .is_some_and(|nic| **trimmed(&nic.dev().name()) == *name.to_bytes())
                 })
                 .ok_or(ENXIO)?;
             (
@@ -223,11 +224,7 @@ impl Nics {
         for (i, nic) in self.list.lock().iter().enumerate() {
             if let Some(nic) = nic {
                 let name = nic.dev().name();
-                w.write_fmt(fmt!(
-                    "  nic {} {}\n",
-                    i + 1,
-                    BStr::from_bytes(trimmed(&name))
-                ))?;
+                w.write_fmt(fmt!("  nic {} {}\n", i + 1, trimmed(&name)))?;
             }
         }
         Ok(())
@@ -294,15 +291,7 @@ impl Upper for Nics {
             list.iter_mut()
                 .find_map(|entry| entry.take_if(|n| core::ptr::eq(&**n, nic)))
         };
-        pr_info!(
-            "{}: has left its stack port\n",
-            BStr::from_bytes(trimmed(&nic.dev().name()))
-        );
+        pr_info!("{}: has left its stack port\n", trimmed(&nic.dev().name()));
         drop(left);
     }
-}
-
-/// An interface name without the NULs after it.
-fn trimmed(name: &[u8; 16]) -> &[u8] {
-    name.split(|&byte| byte == 0).next().unwrap_or(&[])
 }

@@ -22,6 +22,7 @@ use crate::{
         ring::Cursor, //
     },
     sys::{
+        log::complain,
         poll::{self, WaitQueue},
         shared::RingMem, //
     },
@@ -387,13 +388,8 @@ impl Drop for KringState {
     }
 }
 
-/// Logs a refused slot, a few times per boot at most: a process must not fill the log.
+/// Logs a refused slot.
 #[cold]
 pub(crate) fn warn_slot(slot: u32, why: fmt::Arguments<'_>) {
-    static LEFT: AtomicU32 = AtomicU32::new(10);
-    let left = LEFT.load(Ordering::Relaxed);
-    if left > 0 {
-        LEFT.store(left - 1, Ordering::Relaxed);
-        pr_warn!("slot {slot}: {why}\n");
-    }
+    complain(fmt!("slot {slot}: {why}"));
 }

@@ -18,6 +18,7 @@ use crate::mem::Pool;
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
 use crate::sys::dma::{DmaDevice, PoolMap};
+use crate::sys::log::complain;
 pub(crate) use crate::sys::netdev::Notifier;
 use crate::sys::netdev::{self, Event, NetDev, Rtnl, Watcher};
 use crate::sys::nicops::{DescRing, Driver, Hooks, Mode, NicOps};
@@ -128,7 +129,7 @@ impl Nic {
             .max()
             .ok_or(EINVAL)?;
         let map = PoolMap::new(driver.dma(), &pool).inspect_err(|_| {
-            pr_warn!("this NIC's DMA cannot reach all of the pool's memory\n");
+            complain(fmt!("this NIC's DMA cannot reach all of the pool's memory"));
         })?;
         let map = Arc::new(map, GFP_KERNEL)?;
         let held = Held {

@@ -21,7 +21,10 @@ use crate::{
         request::{self, RequestType, MAX_BODY},
         Errno, //
     },
-    sys::netns::{Net, Rtnl}, //
+    sys::{
+        log::{complain, trimmed},
+        netns::{Net, Rtnl}, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -60,7 +63,7 @@ fn control(file: &Session, arg: u64) -> Result {
     let body = body.get_mut(..kind.body_size as usize).ok_or(EINVAL)?;
     user::read(header.nr_body, body)?;
     let mut options = OptionSet::new(kind.body_size);
-    let result = read_options(&mut options, header.nr_options).and_then(|()| {
+    let mut result = read_options(&mut options, header.nr_options).and_then(|()| {
         if kind.number == NETMAP_REQ_REGISTER {
             return register(file, &header, &mut options, body);
         }
@@ -68,11 +71,20 @@ fn control(file: &Session, arg: u64) -> Result {
         options.finish()?;
         run(file, &header, kind, body)
     });
+    // That a peer has left before its socket could be registered is nobody's mistake.
+    if kind.number != NETMAP_REQ_PST_FD_REG {
+        result = result.inspect_err(|error| refused(kind.name, &header.nr_name, error));
+    }
     for option in options.entries() {
         write_status(option.user, option.status.unsigned_abs())?;
     }
     result?;
     user::write(header.nr_body, body)
+}
+
+/// Logs a request that failed.
+pub(super) fn refused(request: &str, name: &[u8], error: &Error) {
+    complain(fmt!("{request} of '{}': {error:?}", trimmed(name)));
 }
 
 /// Reads the headers of the options, and tells the status of those that nobody knows.

@@ -102,7 +102,10 @@ pub(super) fn register(file: &Session, arg: u64) -> Result {
         nr_flags: flags,
         ..NmreqRegister::ZERO
     };
-    let result = file.register(&long_name(&old), &mut req, &mut Wants::default());
+    let name = long_name(&old);
+    let result = file
+        .register(&name, &mut req, &mut Wants::default())
+        .inspect_err(|error| ioctl::refused("NIOCREGIF", &name, error));
     if result.is_ok() {
         // The fields are as wide as old programs made them; pools end far below 4 GiB.
         old.nr_offset = req.nr_offset as u32;
@@ -132,7 +135,9 @@ pub(super) fn info(file: &Session, arg: u64) -> Result {
         nr_mem_id: old.nr_arg2,
         ..NmreqPortInfoGet::ZERO
     };
-    let result = ioctl::port_info(file, &long_name(&old), &mut req);
+    let name = long_name(&old);
+    let result = ioctl::port_info(file, &name, &mut req)
+        .inspect_err(|error| ioctl::refused("NIOCGINFO", &name, error));
     if result.is_ok() {
         old.nr_memsize = u32::try_from(req.nr_memsize).unwrap_or(u32::MAX);
         old.nr_tx_slots = req.nr_tx_slots;

@@ -23,6 +23,7 @@ use crate::{
     },
     sys::{
         bh::BhGuard,
+        log::complain,
         page::{self, BorrowedPage, PageArray, PAGE_SIZE},
         pin::Pinned,
         shared::RingMem,
@@ -104,7 +105,9 @@ impl Pool {
     pub(crate) fn new(geometry: Geometry, id: u16) -> Result<Arc<Pool>> {
         let want = geometry.memsize;
         if want > page::available() / 4 * 3 {
-            pr_err!("a pool of {want} bytes does not fit in memory; see parameter buf_num\n");
+            complain(fmt!(
+                "a pool of {want} bytes does not fit in memory; see parameter buf_num"
+            ));
             return Err(ENOMEM);
         }
         let pages = |bytes: u64| usize::try_from(bytes / PAGE_SIZE as u64).map_err(|_| ENOMEM);

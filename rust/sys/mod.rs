@@ -10,6 +10,7 @@ pub(crate) mod cdev;
 pub(crate) mod dma;
 pub(crate) mod errno;
 pub(crate) mod hook;
+pub(crate) mod log;
 pub(crate) mod netdev;
 pub(crate) mod netns;
 pub(crate) mod nicops;

@@ -7,7 +7,8 @@ import time
 
 import vm as vmlib
 
-PORT = 60000
+# Not among those that clients take, of whom some still wait for their end when a server starts.
+PORT = 8080
 NMLOAD = "/src/build/cargo/release/nmload"
 
 

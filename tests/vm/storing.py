@@ -4,8 +4,8 @@
 import contextlib
 
 import vm as vmlib
+from phttpd import PORT
 
-PORT = 60000
 NMSTORE = vmlib.TOP / "build/cargo/release/nmstore"
 
 # Ways to store, each in a folder of its own on persistent memory: phttpd's options, and whether it is a log.

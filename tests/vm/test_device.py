@@ -44,6 +44,20 @@ def test_requests_of_old_programs_get_their_answers(vm):
     assert result.rc == 0, result.out
 
 
+def test_refused_requests_are_logged_but_do_not_fill_the_log(vm):
+    refused = "nmextmem netmap:nosuch0 -m kernel info"
+    pause = int(vm.run("sysctl -n net.core.message_cost").out)
+    # What other tests have said is not counted any more.
+    time.sleep(pause)
+    before = len(vm.dmesg())
+    assert "No such device or address" in vm.run(refused, check=False).out
+    assert vm.dmesg()[before:].count("netmap: REGISTER of 'nosuch0': ENXIO") == 1
+    start = time.monotonic()
+    vm.run(f"for n in $(seq 100); do {refused} >/dev/null 2>&1; done", check=False)
+    windows = (time.monotonic() - start) // pause + 2
+    assert 1 < vm.dmesg()[before:].count("'nosuch0'") <= 10 * windows
+
+
 def test_parameters_have_the_known_values_and_modes(vm):
     for name, value in DEFAULTS.items():
         assert vm.run(f"cat {PARAMETERS}/{name}; stat -c %a {PARAMETERS}/{name}").out.split() == [str(value), "644"]

@@ -10,10 +10,10 @@ import socket
 import pytest
 
 import vm as vmlib
+from phttpd import PORT
 from upheaval import reachable
 
 VM_OPTIONS = dict(programs=[vmlib.TOP / "build/cargo/release/examples/echo"])
-PORT = 60000
 MODES = {"epoll": "", "stack": "-i eth0"}
 
 

@@ -137,9 +137,10 @@ def test_two_nics_on_one_port(vm, threads):
 def serving_host():
     """phttpd over plain sockets on the client's side."""
     port = PORT + 1
-    pid = vmlib.host(f"/src/build/cargo/release/phttpd -P {port} >/dev/null 2>&1 & echo $!").out.strip()
+    pid = vmlib.host(f"/src/build/cargo/release/phttpd -P {port} >/tmp/phttpd.log 2>&1 & echo $!").out.strip()
     try:
-        vmlib.host(f"for n in $(seq 50); do curl -s -o /dev/null http://127.0.0.1:{port}/ && exit; sleep 0.1; done; exit 1")
+        vmlib.host(f"for n in $(seq 50); do curl -s -o /dev/null http://127.0.0.1:{port}/ && exit; sleep 0.1; done; "
+                   "cat /tmp/phttpd.log; exit 1")
         yield port
     finally:
         vmlib.host(f"kill {pid}", check=False)

@@ -11,9 +11,8 @@ from pathlib import Path
 from statistics import median
 
 import vm as vmlib
-from phttpd import registered
+from phttpd import PORT, registered
 
-PORT = 60000
 NMLOAD = vmlib.TOP / "build/cargo/release/nmload"
 
 
