@@ -41,6 +41,7 @@ const ENDLESS: u64 = 60_000_000;
 
 impl Slow {
     pub fn run(&self, target: &Target) -> Outcome {
+        let began = Instant::now();
         let mut peers = Vec::new();
         for number in 0..self.connections {
             let mut client = Client::connect(target.server, target.timeout)?;
@@ -49,7 +50,8 @@ impl Slow {
                 client.send(format!("{head} {ENDLESS}\r\n\r\n").as_bytes())?;
             }
             let sent = self.stuff(&mut client, Random::part(target.seed, number))?;
-            println!("peer {number}: {sent} bytes until it was held off");
+            let seconds = began.elapsed().as_secs();
+            println!("peer {number}: {sent} bytes until it was held off, after {seconds} s");
             peers.push((client, number, sent));
         }
         // Others are served meanwhile.
@@ -77,6 +79,7 @@ impl Slow {
                     client.expect_ok()?;
                 }
             }
+            println!("peer {number}: done after {} s", began.elapsed().as_secs());
         }
         probe.get()?;
         println!("slow ok: peers={}", self.connections);
