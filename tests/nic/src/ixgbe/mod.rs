@@ -135,6 +135,11 @@ impl Ixgbe {
         }
     }
 
+    /// Whether frames that are sent are received here.
+    fn looped(&self) -> bool {
+        self.regs.get(regs::HLREG0) & regs::HLREG0_LOOPBACK != 0
+    }
+
     /// Whether the link is up.
     fn carrier(&self) -> bool {
         self.cable
@@ -200,8 +205,10 @@ impl Ixgbe {
             }
             _ if offset == regs::EIMS_EX => self.interrupt.mask as u32,
             _ if offset == regs::EIMS_EX + 4 => (self.interrupt.mask >> 32) as u32,
-            regs::RAL..=0x547f => self.regs.get(offset - regs::RAL + regs::RAL_ALL),
-            _ => self.regs.get(offset),
+            regs::RAL..=0x547f => {
+                self.regs.get(offset - regs::RAL + regs::RAL_ALL) & regs::readable(offset)
+            }
+            _ => self.regs.get(offset) & regs::readable(offset),
         }
     }
 
@@ -389,6 +396,9 @@ impl Device for Ixgbe {
     }
 
     fn receive(&mut self, bus: &mut Bus, frame: &mut Vec<u8>) -> Intake {
+        if !self.carrier() || self.looped() {
+            return Intake::Taken;
+        }
         self.take(bus, frame)
     }
 

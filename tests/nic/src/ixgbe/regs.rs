@@ -88,6 +88,8 @@ pub(super) const RXPBSIZE: u32 = 0x3c00;
 pub(super) const HLREG0: u32 = 0x4240;
 /// The CRC is taken off received frames.
 pub(super) const HLREG0_STRIP: u32 = 1 << 1;
+/// What is sent comes back, whatever the link does, and nothing goes out or comes in.
+pub(super) const HLREG0_LOOPBACK: u32 = 1 << 15;
 /// Frames may be as long as MAXFRS says.
 pub(super) const HLREG0_JUMBO: u32 = 1 << 2;
 /// MDIO command and data.
@@ -158,6 +160,18 @@ pub(super) fn queue(offset: u32) -> Option<(bool, usize, u32)> {
         first + ((offset - base) / 0x40) as usize,
         offset & 0x3f,
     ))
+}
+
+/// Bits of a register that can be read back. The others are kept all the same, to object to them when they come into force.
+pub(super) fn readable(offset: u32) -> u32 {
+    match (queue(offset), offset) {
+        (Some((_, _, BASE_LOW)), _) => !0x7f,
+        (Some((_, _, LENGTH)), _) => 0xf_ff80,
+        (Some((_, _, TAIL)), _) => 0xffff,
+        // The upper half of a receive address.
+        (_, RAL..=0x547f | RAL_ALL..=0xa5ff) if offset & 4 != 0 => 0x8000_ffff,
+        _ => !0,
+    }
 }
 
 /// Offset of queue registers.

@@ -145,9 +145,9 @@ impl Ixgbe {
         }
     }
 
-    /// A frame from the wire.
+    /// A frame from the wire, or the card's own.
     pub(super) fn take(&mut self, bus: &mut Bus, frame: &mut Vec<u8>) -> Intake {
-        if !self.carrier() || self.regs.get(regs::RXCTRL) & 1 == 0 || !bus.master {
+        if self.regs.get(regs::RXCTRL) & 1 == 0 || !bus.master {
             return Intake::Taken;
         }
         let packet = Packet::parse(frame);

@@ -194,6 +194,61 @@ fn a_frame_in_two_pieces_goes_out_and_is_reported_once() {
 }
 
 #[test]
+fn frames_of_a_card_that_loops_come_back() {
+    let mut rig = Rig::new();
+    rig.receiver(0);
+    let normal = rig.read(regs::HLREG0);
+    rig.write(regs::FCTRL, regs::FCTRL_BROADCAST);
+    rig.write(regs::HLREG0, normal | regs::HLREG0_LOOPBACK);
+    // It needs no link.
+    rig.nic.link(&mut rig.bus, false);
+    let frame = tcp([0xff; 6], 1, 100);
+    assert!(rig.bus.memory.write(DATA, &frame));
+    let length = frame.len() as u32;
+    rig.descriptor([DATA as u32, 0, PLAIN | length, length << 14]);
+    rig.ring();
+    assert!(rig.sent().is_empty());
+    let (_, second) = rig.done(0, 0);
+    assert_eq!((second & 3, second >> 32), (3, u64::from(length)));
+    let mut got = vec![0; frame.len()];
+    assert!(rig.bus.memory.read(DATA + 0x1_0000, &mut got));
+    assert_eq!(got, frame);
+    // The wire is cut off, and is there again afterwards.
+    rig.nic.link(&mut rig.bus, true);
+    assert_eq!(rig.offer(&frame), Intake::Taken);
+    assert_eq!(rig.done(0, 1).1 & 3, 0);
+    rig.write(regs::HLREG0, normal);
+    assert_eq!(rig.offer(&frame), Intake::Taken);
+    assert_eq!(rig.done(0, 1).1 & 3, 3);
+    assert_eq!(rig.complaints(), 0);
+}
+
+#[test]
+fn bits_that_are_not_there_read_as_zero() {
+    let mut rig = Rig::new();
+    for (offset, bits) in [
+        (regs::queue_base(true, 3) + regs::BASE_LOW, 0xffff_ff80),
+        (regs::queue_base(true, 3) + regs::LENGTH, 0x000f_ff80),
+        (regs::queue_base(false, 3) + regs::BASE_LOW, 0xffff_ff80),
+        (regs::queue_base(false, 3) + regs::LENGTH, 0x000f_ff80),
+        (regs::RAL + 12, 0x8000_ffff),
+        (regs::RAL_ALL + 12, 0x8000_ffff),
+        (regs::RAL + 8, u32::MAX),
+        (regs::MTA, u32::MAX),
+    ] {
+        rig.write(offset, u32::MAX);
+        assert_eq!(rig.read(offset), bits, "{offset:#x}");
+    }
+    // But a ring of that length is a mistake.
+    assert_eq!(rig.complaints(), 0);
+    rig.write(
+        regs::queue_base(true, 3) + regs::CONTROL,
+        regs::QUEUE_ENABLE,
+    );
+    assert_eq!(rig.complaints(), 1);
+}
+
+#[test]
 fn checksums_are_filled_in_from_the_pseudo_header() {
     let mut rig = Rig::new();
     let right = tcp([9; 6], 1, 333);
