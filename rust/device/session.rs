@@ -77,17 +77,14 @@ impl Session {
 impl cdev::Device for Shared {
     type File = Session;
 
-    fn open(shared: &Arc<Self>) -> Result<KBox<Session>> {
-        Ok(KBox::new(
-            Session {
-                shared: shared.clone(),
-                bound: SetOnce::new(),
-            },
-            GFP_KERNEL,
-        )?)
+    fn open(shared: &Arc<Self>) -> Result<Session> {
+        Ok(Session {
+            shared: shared.clone(),
+            bound: SetOnce::new(),
+        })
     }
 
-    fn release(file: KBox<Session>) {
+    fn release(file: Session) {
         let Some(bound) = file.bound() else {
             return;
         };

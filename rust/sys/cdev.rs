@@ -26,10 +26,11 @@ pub(crate) trait Device: Send + Sync + Sized + 'static {
     type File: Send + Sync;
 
     /// open().
-    fn open(device: &Arc<Self>) -> Result<KBox<Self::File>>;
+    fn open(device: &Arc<Self>) -> Result<Self::File>;
 
-    /// The last user of the file has gone: descriptors and mappings.
-    fn release(file: KBox<Self::File>);
+    /// The last user of the file has gone: descriptors and mappings. Of a process that ends, all other
+    /// files are closed already.
+    fn release(file: Self::File);
 
     /// ioctl(): command and argument as the process gave them.
     fn ioctl(file: &Self::File, cmd: u32, arg: usize) -> Result<isize>;
@@ -56,6 +57,8 @@ pub(crate) struct Registration<D: Device> {
     #[pin]
     misc: Opaque<kbind::miscdevice>,
     fops: kbind::file_operations,
+    /// Of [`Open::behind`].
+    fops_behind: kbind::file_operations,
     device: Arc<D>,
     #[pin]
     _pin: PhantomPinned,
@@ -83,6 +86,11 @@ impl<D: Device> Registration<D> {
             mmap: Some(mmap::<D>),
             ..pin_init::zeroed()
         };
+        let fops_behind = kbind::file_operations {
+            owner: module.as_ptr(),
+            release: Some(release_behind::<D>),
+            ..pin_init::zeroed()
+        };
         let this = KBox::pin_init(
             try_pin_init!(Self {
                 misc: Opaque::new(kbind::miscdevice {
@@ -92,6 +100,7 @@ impl<D: Device> Registration<D> {
                     ..pin_init::zeroed()
                 }),
                 fops,
+                fops_behind,
                 device,
                 _pin: PhantomPinned,
             }? Error),
@@ -123,6 +132,15 @@ impl<D: Device> PinnedDrop for Registration<D> {
     }
 }
 
+/// What an open file leads to.
+struct Open<D: Device> {
+    file: D::File,
+    /// The kernel closes the files of a process that is killed one by one, and what they send then may
+    /// need the device: so this other file, which leads here too, is put by the first one's release,
+    /// and its own release, which comes after all of theirs, is that of `file`.
+    behind: *mut c_void,
+}
+
 /// # Safety
 ///
 /// Called by the misc layer for a new file of the device of `D`.
@@ -130,13 +148,30 @@ unsafe extern "C" fn open<D: Device>(_inode: *mut kbind::inode, file: *mut kbind
     // SAFETY: the misc layer leaves the address of the miscdevice there, which is that of its
     // registration; the registration lives while the module does, and so while a file is opened.
     let registration = unsafe { &*(*file).private_data.cast::<Registration<D>>() };
-    match D::open(&registration.device) {
+    match registration.open() {
         Ok(opened) => {
             // SAFETY: the file is ours to set up.
-            unsafe { (*file).private_data = KBox::into_raw(opened).cast() };
+            unsafe { (*file).private_data = opened.cast() };
             0
         }
         Err(err) => err.to_errno(),
+    }
+}
+
+impl<D: Device> Registration<D> {
+    /// A new box, for the private data of a new file.
+    fn open(&self) -> Result<*mut Open<D>> {
+        let file = D::open(&self.device)?;
+        let behind = ptr::null_mut();
+        let opened = KBox::into_raw(KBox::new(Open { file, behind }, GFP_KERNEL)?);
+        let fops = (&raw const self.fops_behind).cast();
+        // SAFETY: the operations live as long as the module, which the other file holds; its release
+        // takes the box, and if there is none, nobody has it but we.
+        unsafe {
+            let made = kernel::error::from_err_ptr(bindings::nms_file_behind(fops, opened.cast()));
+            (*opened).behind = made.inspect_err(|_| drop(KBox::from_raw(opened)))?;
+        }
+        Ok(opened)
     }
 }
 
@@ -147,8 +182,22 @@ unsafe extern "C" fn release<D: Device>(
     _inode: *mut kbind::inode,
     file: *mut kbind::file,
 ) -> c_int {
-    // SAFETY: `open` left the box there, and this is the last call for the file.
-    D::release(unsafe { KBox::from_raw((*file).private_data.cast()) });
+    // SAFETY: `open` left the box there, and this is the last call for the file: the reference to the
+    // other one, which the box holds, is given up once.
+    unsafe { bindings::nms_file_put((*(*file).private_data.cast::<Open<D>>()).behind) };
+    0
+}
+
+/// # Safety
+///
+/// Called by the kernel for a file of [`Registration::open`] that [`release`] has put.
+unsafe extern "C" fn release_behind<D: Device>(
+    _inode: *mut kbind::inode,
+    file: *mut kbind::file,
+) -> c_int {
+    // SAFETY: nobody else has the box since `release`.
+    let opened = unsafe { KBox::from_raw((*file).private_data.cast::<Open<D>>()) };
+    D::release(KBox::into_inner(opened).file);
     0
 }
 
@@ -160,7 +209,7 @@ unsafe extern "C" fn release<D: Device>(
 #[inline]
 unsafe fn opened<'a, D: Device>(file: *mut kbind::file) -> &'a D::File {
     // SAFETY: `open` left a box there; only shared references are made of it until release.
-    unsafe { &*(*file).private_data.cast::<D::File>() }
+    unsafe { &(*(*file).private_data.cast::<Open<D>>()).file }
 }
 
 /// # Safety
@@ -227,6 +276,6 @@ unsafe extern "C" fn fault<D: Device>(vmf: *mut bindings::vm_fault) -> bindings:
 /// `file` is the box of [`open`], alive.
 unsafe extern "C" fn frame<D: Device>(file: *mut c_void, page: c_ulong) -> c_ulong {
     // SAFETY: as passed by `fault`.
-    let file = unsafe { &*file.cast::<D::File>() };
-    D::pfn(file, page).unwrap_or(0) as c_ulong
+    let opened = unsafe { &*file.cast::<Open<D>>() };
+    D::pfn(&opened.file, page).unwrap_or(0) as c_ulong
 }

@@ -23,6 +23,8 @@ int nms_vma_setup(struct vm_area_struct *vma, unsigned long pages,
 vm_fault_t nms_vma_fault(struct vm_fault *vmf, void *file,
 			 unsigned long (*pfn)(void *file, unsigned long page));
 void *nms_vma_file(struct vm_fault *vmf);
+void *nms_file_behind(const void *fops, void *data);
+void nms_file_put(void *file);
 void nms_waitqueue_init(struct wait_queue_head *wq);
 bool nms_waitqueue_has_sleeper(struct wait_queue_head *wq);
 void nms_waitqueue_wake(struct wait_queue_head *wq, u32 events);

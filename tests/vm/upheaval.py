@@ -69,12 +69,7 @@ class Wrk:
         self.server = vm.nics[index].guest, port
         self.command = ["wrk", "-t1", f"-c{connections}", "-d60s", f"http://{vm.nics[index].guest}:{port}/"]
         self.counter = Path(f"/sys/class/net/{vm.nics[index].tap}/statistics/rx_packets")
-        self.first = set()
         self.requests = self.failures = 0
-
-    def _addresses(self):
-        """The client's ends of the connections that are there."""
-        return {flow.split()[2] for flow in established(*self.server)}
 
     def __enter__(self):
         before = int(self.counter.read_text())
@@ -83,7 +78,6 @@ class Wrk:
         if live < self.connections:
             self._end()
         assert live >= self.connections, f"{live} connections of wrk"
-        self.first = self._addresses()
         # Each answer is a packet, and may have another one that acknowledges its request.
         end = time.monotonic() + 20
         while int(self.counter.read_text()) < before + 500 and time.monotonic() < end:
@@ -91,10 +85,9 @@ class Wrk:
         return self
 
     def cut_off(self):
-        """Waits until each of the connections that it began with has failed, of a server that has ended. What tells the client is
-        sent again where it was lost, as while a NIC that leaves netmap mode restarts its link."""
+        """Waits until each of its connections, of a server that has ended, has failed."""
         end = time.monotonic() + 20
-        while left := self.first & self._addresses():
+        while left := established(*self.server):
             assert time.monotonic() < end, left
             time.sleep(0.1)
 

@@ -22,11 +22,11 @@ fn main() -> std::io::Result<()> {
         std::process::exit(2);
     };
     let tcp_port: u16 = tcp_port.parse().map_err(std::io::Error::other)?;
-    // Before the listener: see docs/stack-port.md on being killed.
-    let mut port = Port::open("pst:0")?;
-    port.attach(&nic)?;
     let listener = TcpListener::bind(("::", tcp_port))?;
     listener.set_nonblocking(true)?;
+
+    let mut port = Port::open("pst:0")?;
+    port.attach(&nic)?;
     let mut sockets: HashMap<i32, TcpStream> = HashMap::new();
 
     loop {

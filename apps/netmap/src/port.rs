@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -296,7 +296,7 @@ impl Port {
     /// EPROTONOSUPPORT: not TCP. ENOTCONN: neither connected nor connecting.
     /// EOPNOTSUPP: something else owns the socket.
     pub fn register_socket(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let number = socket.as_raw_fd();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
         let nr_fd = u32::try_from(number).map_err(|_| Errno::BADF)?;
         let mut body = NmreqPstFdReg { nr_fd, pad1: 0 };
         Ok(fence::control(self.fd.as_fd(), &self.name, &mut body)?)
@@ -310,14 +310,6 @@ impl Port {
             return Err(Errno::INVAL.into());
         }
         Ok(name)
-    }
-}
-
-/// Its number, to which others can be compared; what else is done with it
-/// the rings do not notice.
-impl AsRawFd for Port {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 }
 

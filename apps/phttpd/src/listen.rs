@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Listening sockets, and accepting from them.
 
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::{fcntl_dupfd_cloexec, Errno};
+use rustix::io::Errno;
 use rustix::net::{self, ipproto, sockopt, AddressFamily, SocketFlags, SocketType};
 
 /// Connections waiting to be accepted.
@@ -49,29 +48,6 @@ fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
 pub fn port(listener: BorrowedFd<'_>) -> io::Result<u16> {
     let address = SocketAddr::try_from(net::getsockname(listener)?).map_err(io::Error::from)?;
     Ok(address.port())
-}
-
-/// Have the kernel end these sockets, and all that are accepted from now on,
-/// before `port` when the process is killed: it closes the highest number first.
-/// So their clients are told over a NIC whose link is not restarting yet.
-pub fn end_before(listeners: &mut [OwnedFd], port: &impl AsRawFd) -> io::Result<()> {
-    let port = port.as_raw_fd();
-    for listener in listeners {
-        *listener = fcntl_dupfd_cloexec(&*listener, port + 1)?;
-    }
-    // Accepted sockets get the lowest numbers that are free: none below stays so.
-    let nothing = File::open("/dev/null")?;
-    loop {
-        let taken = fcntl_dupfd_cloexec(&nothing, 0)?;
-        if taken.as_raw_fd() > port {
-            // The file itself may have the last one.
-            if nothing.as_raw_fd() < port {
-                std::mem::forget(nothing);
-            }
-            return Ok(());
-        }
-        std::mem::forget(taken);
-    }
 }
 
 /// What [`accept`] found.

@@ -107,9 +107,6 @@ fn run(options: &Options) -> io::Result<()> {
         Some(files) => files.finish(&mut ports)?,
         None => Default::default(),
     };
-    if let Some(port) = ports.first() {
-        listen::end_before(&mut listeners, port)?;
-    }
     let (mut ports, mut parts) = (ports.into_iter(), parts.into_iter());
 
     std::thread::scope(|scope| {

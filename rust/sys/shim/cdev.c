@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The character device: mapping and waiting. */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
@@ -56,6 +58,20 @@ vm_fault_t nms_vma_fault(struct vm_fault *vmf, void *file,
 void *nms_vma_file(struct vm_fault *vmf)
 {
 	return vmf->vma->vm_file->private_data;
+}
+
+/*
+ * A file that no process can reach. When a release operation puts it, its own is called once all
+ * files that the process closes at the same time are closed, whatever their numbers.
+ */
+void *nms_file_behind(const void *fops, void *data)
+{
+	return anon_inode_getfile("[netmap]", fops, data, O_RDWR);
+}
+
+void nms_file_put(void *file)
+{
+	fput(file);
 }
 
 void nms_waitqueue_init(struct wait_queue_head *wq)
