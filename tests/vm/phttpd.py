@@ -8,7 +8,7 @@ import time
 import vm as vmlib
 
 # Not among those that clients take, of whom some still wait for their end when a server starts.
-PORT = 8080
+PORT = 6000
 NMLOAD = "/src/build/cargo/release/nmload"
 
 

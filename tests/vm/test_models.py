@@ -367,11 +367,8 @@ def test_a_stalled_transmit_queue_goes_on(vm):
     for queue in (0, 1):
         nic.model.command(f"stall tx {queue}")
     try:
-        assert vmlib.host(f"ping -c 3 -i 0.2 -W 1 {nic.guest}", check=False).rc != 0
-        if vm.driver == "ixgbe":
-            # Which looks for queues that hang, and resets the card.
-            vm.run("n=0; until dmesg | grep -q 'tx hang.*resetting adapter'; do "
-                   f"ping -c 1 -W 1 {nic.host}; n=$((n+1)); [ $n -lt 30 ] || exit 1; done", timeout=60)
+        # Not for so long that ixgbe would take it for a hang: docs/nic-models.md says why.
+        assert vmlib.host(f"ping -c 2 -i 0.2 -W 1 {nic.guest}", check=False).rc != 0
     finally:
         nic.model.command("clear")
     carrier(vm, 1)
