@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+use super::port::KEPT_BUFS;
 use super::ring::{Queue, Ring};
 use super::socket::Socket;
 use super::{input, output};
@@ -252,8 +253,10 @@ impl Upper for Nics {
         let (Some(rx), Some(ring)) = (nic.rx(q), self.ring(q)) else {
             return;
         };
+        let rings = self.rings.as_ref().map_or(0, |rings| rings.len() as u32);
         let _bh = BhGuard::new();
         let mut rx = rx.lock();
+        rx.cache.hold_back(KEPT_BUFS.saturating_mul(rings));
         rx.limit(nic.pool().buf_count() / NIC_PART / nic.num_rx().max(1));
         rx.fill();
         rx.doorbell();

@@ -458,6 +458,11 @@ impl BufCache {
         self.pool.words.step(idx, State::NicRx, State::Held)
     }
 
+    /// Below how many free buffers of the pool [`low`](Self::low) is true, at least.
+    pub(crate) fn hold_back(&mut self, reserve: u32) {
+        self.reserve = self.reserve.max(reserve);
+    }
+
     /// Whether free buffers are short: better copy than lend.
     #[inline]
     pub(crate) fn low(&mut self) -> bool {
