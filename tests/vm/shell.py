@@ -18,6 +18,7 @@ parser.add_argument("--host", metavar="COMMAND", help="run this beside it, on th
 parser.add_argument("--timeout", type=int, default=600, help="seconds that COMMAND may take (default 600)")
 parser.add_argument("--smp", type=int, default=1, help="vCPUs (default 1)")
 parser.add_argument("--mem", type=int, default=1024, help="MiB of memory (default 1024)")
+parser.add_argument("--pmem", type=int, default=0, metavar="MIB", help="so much persistent memory, an ext4 with DAX on /mnt/pm")
 parser.add_argument("--nics", type=int, default=1, help="NICs, each on a tap of its own (default 1)")
 parser.add_argument("--nic", default="e1000", choices=["e1000", *nicmodel.CARDS], help="kind of NIC (default e1000)")
 parser.add_argument("--stock", action="store_true", help="the kernel package's driver, not the patched one")
@@ -26,7 +27,7 @@ options = parser.parse_args()
 
 command = " ".join(options.run)
 machine = vm.VM(name="shell", smp=options.smp, mem=options.mem, nics=options.nics, nic=options.nic,
-                append=options.append, stock=[nicmodel.driver_of(options.nic)] if options.stock else [],
+                pmem=options.pmem, append=options.append, stock=[nicmodel.driver_of(options.nic)] if options.stock else [],
                 shell=not command and not options.host)
 status = 0
 with machine:
@@ -34,6 +35,8 @@ with machine:
         machine.load()
         for index in range(options.nics):
             machine.nic_up(index)
+    if options.pmem:
+        machine.run("pmem-mount mkfs")
     if command:
         status, out = machine.run(command, timeout=options.timeout, check=False)
         print(out, end="")

@@ -5,6 +5,7 @@ import contextlib
 
 import vm as vmlib
 from phttpd import PORT
+from upheaval import reachable, stop
 
 NMSTORE = vmlib.TOP / "build/cargo/release/nmstore"
 
@@ -30,18 +31,6 @@ def start(vm, mode, more="", folder=None, seconds=30):
            f"[ $n -lt {20 * seconds} ] && kill -0 {job.pid} || {{ cat /run/job{job.number}.log; exit 1; }}; done", timeout=seconds + 10)
     reachable(vm)
     return job
-
-
-def reachable(vm):
-    """Waits until the host answers: a NIC that enters netmap mode restarts its link."""
-    vmlib.host(f"for n in $(seq 20); do ping -c 1 -W 1 {vm.nics[0].guest} >/dev/null && exit; done; exit 1")
-
-
-def stop(job):
-    """Ends a server, which must have survived until here."""
-    assert job.poll() is None, job.output()
-    job.kill()
-    assert job.wait(20) == 0, job.output()
 
 
 @contextlib.contextmanager

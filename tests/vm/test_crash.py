@@ -14,7 +14,8 @@ from pathlib import Path
 
 import vm as vmlib
 from accounting import buffers
-from storing import MODES, nmstore, nmstore_command, start, stop
+from storing import MODES, nmstore, nmstore_command, start
+from upheaval import stop
 
 # Crash points; `make test-crash` takes 100.
 POINTS = int(os.environ.get("CRASH_POINTS", "6"))

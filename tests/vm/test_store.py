@@ -15,7 +15,8 @@ import time
 import pytest
 
 import vm as vmlib
-from storing import MODES, NMSTORE, PORT, nmstore, nmstore_command, serving, start, stop, url
+from storing import MODES, NMSTORE, PORT, nmstore, nmstore_command, serving, start, url
+from upheaval import stop
 
 # Objects that are stored over 50 connections; `make test-crash` takes 100,000.
 OBJECTS = int(os.environ.get("STORE_OBJECTS", "2000"))
