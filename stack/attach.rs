@@ -4,12 +4,13 @@
 
 #![deny(unsafe_code)]
 
-use super::port::KEPT_BUFS;
+use super::port::SPARE_BUFS;
 use super::ring::{Queue, Ring};
 use super::socket::Socket;
 use super::{input, output};
 use crate::adapter::nic::{Nic, Upper};
 use crate::adapter::Port;
+use crate::mem::Pool;
 use crate::nmcore::abi::{NmreqRegister, NR_REG_ALL_NIC, NR_REG_NIC_SW};
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
@@ -178,6 +179,7 @@ impl Nics {
             });
             core::mem::swap(&mut *queues, &mut bigger);
         }
+        self.share_out(nic.pool());
         Ok(())
     }
 
@@ -189,6 +191,22 @@ impl Nics {
                 .lock()
                 .retain(|queue| !core::ptr::eq(&*queue.nic, nic));
         }
+        self.share_out(nic.pool());
+    }
+
+    /// Keeps half of the buffers that the NICs leave from being lent: each that is lent may keep
+    /// another one from use, with which it shares a page, and a slow peer may never let go of it.
+    pub(super) fn share_out(&self, pool: &Pool) {
+        let rings = self.rings.as_ref().map_or(&[][..], |r| r.as_slice());
+        let mut left = SPARE_BUFS.saturating_mul(rings.len() as u32);
+        for ring in rings {
+            let _bh = BhGuard::new();
+            for queue in ring.queues.lock().iter() {
+                let most = queue.nic.rx(queue.index).map_or(0, |rx| rx.lock().most());
+                left = left.saturating_sub(most);
+            }
+        }
+        pool.keep(left / 2);
     }
 
     /// Gives NIC `name` back to the host; returns the port index it had. ENXIO: not attached.
@@ -253,16 +271,17 @@ impl Upper for Nics {
         let (Some(rx), Some(ring)) = (nic.rx(q), self.ring(q)) else {
             return;
         };
-        let rings = self.rings.as_ref().map_or(0, |rings| rings.len() as u32);
-        let _bh = BhGuard::new();
-        let mut rx = rx.lock();
-        rx.cache.hold_back(KEPT_BUFS.saturating_mul(rings));
-        rx.limit(nic.pool().buf_count() / NIC_PART / nic.num_rx().max(1));
-        rx.fill();
-        rx.doorbell();
-        if rx.hungry() {
-            Ring::feed_later(ring);
+        {
+            let _bh = BhGuard::new();
+            let mut rx = rx.lock();
+            rx.limit(nic.pool().buf_count() / NIC_PART / nic.num_rx().max(1));
+            rx.fill();
+            rx.doorbell();
+            if rx.hungry() {
+                Ring::feed_later(ring);
+            }
         }
+        self.share_out(nic.pool());
     }
 
     fn irq(&self, nic: &Nic, queue: u32, budget: i32, rearm: &mut bool) -> i32 {

@@ -21,11 +21,7 @@ use kernel::sync::{Arc, SetOnce};
 
 /// Buffers of each ring beside those in slots: for the descriptors of the queues that it serves
 /// ([`super::attach`] says how many), for caches, and for what TCP holds.
-const SPARE_BUFS: u32 = 2048;
-/// Of these, half of what the smallest NIC leaves are kept for copying into receive slots, so that no
-/// more are lent: each that is lent may keep another one from use, with which it shares a page, and a
-/// slow peer may never let go of it.
-pub(super) const KEPT_BUFS: u32 = (SPARE_BUFS - 256) / 2;
+pub(super) const SPARE_BUFS: u32 = 2048;
 /// Smallest buffers that hold a full Ethernet frame.
 const MIN_BUF: u32 = 1536;
 
@@ -99,11 +95,8 @@ impl Backend for StackPort {
         for kring in port.rx.iter() {
             rings.push(Ring::new(port.id, kring.clone())?, GFP_KERNEL)?;
         }
-        let kept = KEPT_BUFS.saturating_mul(self.shape.tx_rings.into());
-        for kring in port.tx.iter() {
-            kring.state.lock().cache.hold_back(kept);
-        }
         self.nics.set_rings(&rings)?;
+        self.nics.share_out(&port.pool);
         self.rings.populate(rings);
         Ok(())
     }

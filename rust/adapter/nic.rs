@@ -26,11 +26,15 @@ use crate::sys::skb::Skb;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SetOnce, SpinLock};
+use kernel::time::{delay::fsleep, Delta};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: u32 = 14;
 /// Bytes of a VLAN tag.
 const VLAN_TAG: u32 = 4;
+
+/// Milliseconds, or a little more each, that a NIC which leaves netmap mode has for what it is to send.
+const DRAIN: u32 = 50;
 
 /// Who uses a NIC in netmap mode.
 pub(crate) trait Upper: Send + Sync {
@@ -182,6 +186,7 @@ impl Nic {
         netdev::unwatch(&self.dev, rtnl);
         let mode = self.held.lock().mode.take();
         if let Some(mode) = mode {
+            self.drain();
             mode.leave(rtnl);
         }
         // What the queues had is freed with bottom halves on, as DMA memory must be.
@@ -198,6 +203,24 @@ impl Nic {
             (held.dma.take(), held.map.take())
         };
         drop((dma, map));
+    }
+
+    /// Waits until what was to be sent has been, for [`DRAIN`] tries at most: the NIC's restart loses the
+    /// rest, and nobody would send a reset again.
+    fn drain(&self) {
+        for _ in 0..DRAIN {
+            if !self.dev.running() || !self.dev.carrier() || self.dev.queues_empty() && self.sent() {
+                return;
+            }
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
+    /// Whether the NIC has sent all that it was given.
+    fn sent(&self) -> bool {
+        let _bh = BhGuard::new();
+        let mut tx = self.tx.iter().filter_map(SetOnce::as_ref);
+        tx.all(|tx| tx.lock().sent())
     }
 
     /// Receive queue `queue`, made if there is none yet.

@@ -341,7 +341,6 @@ pub(crate) struct BufCache {
     batch: usize,
     /// Twice `batch`.
     full: usize,
-    reserve: u32,
 }
 
 impl BufCache {
@@ -358,7 +357,6 @@ impl BufCache {
             lent: Fifo::default(),
             batch,
             full: batch.saturating_mul(2),
-            reserve: count / 16,
             pool,
         })
     }
@@ -458,15 +456,10 @@ impl BufCache {
         self.pool.words.step(idx, State::NicRx, State::Held)
     }
 
-    /// Below how many free buffers of the pool [`low`](Self::low) is true, at least.
-    pub(crate) fn hold_back(&mut self, reserve: u32) {
-        self.reserve = self.reserve.max(reserve);
-    }
-
     /// Whether free buffers are short: better copy than lend.
     #[inline]
     pub(crate) fn low(&mut self) -> bool {
-        self.pool.free_hint() < self.reserve && self.still_low()
+        self.pool.low() && self.still_low()
     }
 
     /// The same after a look for buffers that have come back. Nobody else looks: who copies needs
@@ -475,7 +468,7 @@ impl BufCache {
     fn still_low(&mut self) -> bool {
         self.recover();
         self.pool.reclaim_some(LOOKS);
-        self.pool.free_hint() < self.reserve
+        self.pool.low()
     }
 
     /// Takes back lent buffers while any of a few are idle or no longer lent. For when there is

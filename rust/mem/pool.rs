@@ -62,6 +62,8 @@ pub(crate) struct Pool {
     pub(super) words: Words,
     /// Length of `central.free`, readable without its lock.
     free: AtomicU32,
+    /// Below how many of them better copy than lend.
+    kept: AtomicU32,
     #[pin]
     central: SpinLock<Central>,
     #[pin]
@@ -173,6 +175,7 @@ impl Pool {
                 one_page: geometry.bufs_keep_to_pages(),
                 words,
                 free: AtomicU32::new(count.saturating_sub(FIRST_BUF)),
+                kept: AtomicU32::new(count / 16),
                 central <- new_spinlock!(Central { free: list, lent: Fifo::default() }),
                 objects <- new_spinlock!(objects),
                 user,
@@ -460,10 +463,16 @@ impl Pool {
         )
     }
 
-    /// Free buffers in the pool's own list.
+    /// Keeps that many free buffers from being lent, or a sixteenth of all if that is more.
+    pub(crate) fn keep(&self, count: u32) {
+        let kept = count.max(self.geometry.bufs.num / 16);
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    /// Whether the pool's own list is shorter than that.
     #[inline]
-    pub(super) fn free_hint(&self) -> u32 {
-        self.free.load(Ordering::Relaxed)
+    pub(super) fn low(&self) -> bool {
+        self.free.load(Ordering::Relaxed) < self.kept.load(Ordering::Relaxed)
     }
 
     /// Moves up to `count` free buffers to `to`, no more than it has room for.

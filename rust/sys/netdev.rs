@@ -53,6 +53,13 @@ impl NetDev {
         unsafe { bindings::nms_dev_carrier(self.as_ptr()) }
     }
 
+    /// Whether no packet waits in a queueing discipline, or is on its way from there to the driver.
+    /// May sleep.
+    pub(crate) fn queues_empty(&self) -> bool {
+        // SAFETY: valid.
+        unsafe { bindings::nms_dev_queues_empty(self.as_ptr()) }
+    }
+
     /// Whether it is up.
     pub(crate) fn running(&self) -> bool {
         // SAFETY: valid.

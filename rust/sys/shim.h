@@ -55,6 +55,7 @@ void nms_dev_hold(struct net_device *dev);
 void nms_dev_put(struct net_device *dev);
 bool nms_dev_running(const struct net_device *dev);
 bool nms_dev_carrier(const struct net_device *dev);
+bool nms_dev_queues_empty(const struct net_device *dev);
 void nms_dev_stop_queue(struct net_device *dev, unsigned int queue);
 void nms_dev_wake_queue(struct net_device *dev, unsigned int queue);
 int nms_dev_watch(void (*event)(struct net_device *dev, unsigned long event));

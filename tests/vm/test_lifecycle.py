@@ -4,6 +4,7 @@ rest of the host meanwhile."""
 
 import contextlib
 import re
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -181,6 +182,30 @@ def test_hostile_program_harms_neither_another_port_nor_the_host(vm):
     reachable(vm, 1)
     with serving(vm, "-i eth1"), Load(bad.guest) as load:
         load.another_round()
+
+
+def test_resets_leave_before_the_port_is_closed(vm):
+    nic = vm.nics[0]
+    vm.run("modprobe sch_netem")
+    with contextlib.ExitStack() as clients:
+        job = start(vm)
+        reachable(vm)
+        job.kill(19)
+        waiting = [clients.enter_context(socket.create_connection((nic.guest, PORT))) for _ in range(10)]
+        for client in waiting:
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            client.settimeout(20)
+        # None is accepted, all data is acknowledged.
+        vm.run(f"n=0; until [ $(ss -tnH state established 'sport = :{PORT}' | awk '$1 == 16' | wc -l) = 10 ]; do usleep 50000; "
+               "n=$((n+1)); [ $n -lt 100 ]; done; tc qdisc replace dev eth0 root netem delay 20ms")
+        try:
+            job.kill(9)
+            assert job.wait() == 137
+        finally:
+            vm.run("tc qdisc del dev eth0 root")
+        for client in waiting:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["while it serves", "while it is stopped"])

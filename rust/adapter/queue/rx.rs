@@ -272,6 +272,11 @@ impl RxQueue {
         self.limit = limit.min(self.limit);
     }
 
+    /// How many that is.
+    pub(crate) fn most(&self) -> u32 {
+        self.limit
+    }
+
     #[inline]
     fn posted(&self) -> u32 {
         distance(self.done, self.next, self.count)

@@ -138,6 +138,12 @@ impl TxQueue {
         (space, self.map.take())
     }
 
+    /// Whether the hardware has sent everything that it was given.
+    pub(in crate::adapter) fn sent(&mut self) -> bool {
+        self.reap();
+        self.run.is_none() || self.clean == self.group
+    }
+
     /// Whether there is a ring.
     #[inline]
     pub(crate) fn active(&self) -> bool {

@@ -4,6 +4,7 @@
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
+#include <net/sch_generic.h>
 
 #include "netmap_nic.h"
 #include "shim.h"
@@ -76,6 +77,15 @@ bool nms_dev_running(const struct net_device *dev)
 bool nms_dev_carrier(const struct net_device *dev)
 {
 	return netif_carrier_ok(dev);
+}
+
+bool nms_dev_queues_empty(const struct net_device *dev)
+{
+	if (!qdisc_all_tx_empty(dev))
+		return false;
+	/* What another CPU has taken out of a queue it hands to the driver without leaving RCU. */
+	synchronize_net();
+	return true;
 }
 
 void nms_dev_stop_queue(struct net_device *dev, unsigned int queue)
