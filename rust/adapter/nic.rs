@@ -209,7 +209,8 @@ impl Nic {
     /// rest, and nobody would send a reset again.
     fn drain(&self) {
         for _ in 0..DRAIN {
-            if !self.dev.running() || !self.dev.carrier() || self.dev.queues_empty() && self.sent() {
+            let can_send = self.dev.running() && self.dev.carrier();
+            if !can_send || self.dev.queues_empty() && self.sent() {
                 return;
             }
             fsleep(Delta::from_millis(1));
