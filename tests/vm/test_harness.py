@@ -65,3 +65,28 @@ def test_runs_side_by_side_have_folders_of_their_own(monkeypatch):
         theirs, other = vmlib.folder("side-by-side")
         other.close()
     assert theirs != ours
+
+
+@pytest.mark.parametrize("said, starts", [("Oops: int3: 0000 [#1] SMP NOPTI", 2), ("Oops: 0000 [#1] SMP NOPTI", 1)])
+def test_machine_that_the_emulator_killed_is_started_again(monkeypatch, said, starts):
+    start = vmlib.VM._start
+    seen = []
+
+    def die_first(machine, *options):
+        start(machine, *options)
+        seen.append(machine.process.pid)
+        if len(seen) == 1:
+            (machine.dir / "console.log").write_text(said)
+            raise vmlib.VMError("the machine died")
+
+    monkeypatch.setattr(vmlib.VM, "_start", die_first)
+    monkeypatch.setattr(vmlib, "accelerator", lambda: "tcg")
+    if starts == 2:
+        with pytest.warns(UserWarning, match="started again"):
+            machine = vmlib.VM(name="again")
+        with machine:
+            assert machine.run("echo on").out == "on\n"
+    else:
+        with pytest.raises(vmlib.VMError, match="died"):
+            vmlib.VM(name="again")
+    assert len(seen) == starts

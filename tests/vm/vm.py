@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,11 @@ BAD_LOG = re.compile(
 
 # Said by the stock kernel on this platform without any fault.
 HARMLESS_LOG = re.compile(r"Spectre|RETBleed|MDS CPU bug|TAA CPU bug|MMIO Stale Data CPU bug|mitigation")
+
+# Said by a kernel that dies of a race in QEMU's emulated CPU: now and then it still runs a breakpoint, by which the kernel
+# patches its own code, when the code behind it is there again. A machine that dies so before it is ready, that is before any
+# code of this project is in it, is started once more. Later it is a failure like others.
+STALE_CODE = "Oops: int3"
 
 
 # What persistent memory needs (virtual machines made with pmem=).
@@ -194,7 +200,15 @@ class VM:
         if pmem and (self.dir / "initramfs").stat().st_size > (PMEM_ABOVE - 16) << 20:
             raise VMError("the initramfs would lie in persistent memory: PMEM_ABOVE must be more")
         try:
-            self._start(nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu)
+            options = nics, nic, smp, mem, append, mitigations, boot_timeout, shell, qemu
+            try:
+                self._start(*options)
+            except VMError:
+                if self.accel == "kvm" or STALE_CODE not in self.console():
+                    raise
+                warnings.warn(f"{self.dir.name}: QEMU ran code of the booting kernel that was no longer there; started again")
+                self.kill()
+                self._start(*options)
             if pin:
                 self._pin()
         except BaseException:
