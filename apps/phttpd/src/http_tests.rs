@@ -192,6 +192,31 @@ fn a_long_answer_waits_for_room() {
 }
 
 /// One request of a random kind.
+#[test]
+fn a_repeated_request_is_answered_as_the_first_was() {
+    let fixed = Site::new(64, 1 << 20, true);
+    let heads = [
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+        "GET /none HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ];
+    for head in heads {
+        let input = head.repeat(3);
+        let once = serve(&site(), input.as_bytes(), &[input.len()], usize::MAX);
+        for limit in [1, usize::MAX] {
+            assert_eq!(
+                once,
+                serve(&fixed, input.as_bytes(), &[head.len()], limit),
+                "{head}"
+            );
+        }
+    }
+}
+
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let body = prop::collection::vec(any::<u8>(), 0..300);
     let plain = (

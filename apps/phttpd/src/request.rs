@@ -135,6 +135,7 @@ pub struct Parser {
     service: Service,
     head: Vec<u8>,
     request: Option<Request>,
+    plain: bool,
 }
 
 impl Parser {
@@ -144,6 +145,7 @@ impl Parser {
             service,
             head: Vec::with_capacity(REMEMBERED),
             request: None,
+            plain: false,
         }
     }
 
@@ -161,12 +163,23 @@ impl Parser {
         }
     }
 
+    /// Whether these bytes are just the remembered head, of a request without a body for the
+    /// generated answer, whole, on a connection that stays.
+    #[inline]
+    pub fn plain_again(&self, input: &[u8]) -> bool {
+        self.plain && input == self.head
+    }
+
     #[cold]
     fn parse_new(&mut self, input: &[u8]) -> Result<Option<Request>, Status> {
         let parsed = Request::parse(self.service, input)?;
         if let Some(request) = parsed.filter(|request| request.len <= REMEMBERED) {
             self.head.clear();
             self.head.extend_from_slice(&input[..request.len]);
+            self.plain = request.action == Action::Answer
+                && request.framing == Framing::Length(0)
+                && request.keep
+                && !request.head_only;
             self.request = Some(request);
         }
         Ok(parsed)

@@ -130,6 +130,13 @@ impl Site {
         self.length - self.filler.len() as u64
     }
 
+    /// The whole of the usual answer, on a connection that stays, if it was made in advance.
+    #[inline]
+    pub fn whole(&self) -> Option<&[u8]> {
+        let whole = self.prepared.as_deref()?;
+        (self.length == self.filler.len() as u64).then_some(whole)
+    }
+
     /// The usual answer to a body that was stored; `number` tells which record
     /// it became. A head that was made in advance cannot say that.
     #[inline]
