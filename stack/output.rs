@@ -27,10 +27,15 @@ pub(super) fn xmit(nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {
         // No such queue: nothing could ever send it.
         return Ok(());
     };
-    let Some(mut skb) = skb.vlan_pushed() else {
-        return Ok(());
-    };
+    let mut skb = skb;
     let mut info = skb.tx_info();
+    if info.tagged {
+        let Some(pushed) = skb.vlan_pushed() else {
+            return Ok(());
+        };
+        skb = pushed;
+        info = skb.tx_info();
+    }
     let offload = match offload(&info).filter(|offload| nic.can(offload)) {
         Some(offload) => offload,
         // Segments that nobody can cut do not occur: the interface has no such feature.
@@ -46,8 +51,8 @@ pub(super) fn xmit(nic: &Nic, q: u32, skb: Skb) -> Result<(), Skb> {
         if !tx.ready(1) {
             return Err(skb);
         }
-        let copied = tx.area(len).is_some_and(|area| gather(&skb, &info, area));
-        if !copied || !tx.push_area(len as u32, true, &offload) {
+        let copied = tx.area(len).is_some_and(|area| skb.flatten(area));
+        if !copied || !tx.push_whole(len as u32, &offload) {
             tx.cancel();
         }
     } else {
@@ -131,20 +136,6 @@ fn crowded(nic: &Nic, skb: &Skb, info: &TxInfo) -> bool {
         len as usize
     });
     short
-}
-
-/// Copies a whole small packet. False if it is not readable.
-#[inline]
-fn gather(skb: &Skb, info: &TxInfo, area: &mut [u8]) -> bool {
-    let head = skb.head();
-    let Some((first, rest)) = area.split_at_mut_checked(head.len()) else {
-        return false;
-    };
-    first.copy_from_slice(head);
-    if let Some(part) = skb.only_part(info) {
-        return part.copy_out(0, rest) == rest.len();
-    }
-    rest.is_empty() || skb.copy_bits(head.len(), rest)
 }
 
 /// Whether a part of a page is sent from where it is.

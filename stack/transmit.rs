@@ -39,6 +39,10 @@ struct Run<'a> {
     slots: [Slot; MAX_PARTS],
     lens: [u32; MAX_PARTS],
     parts: Parts<'a>,
+    /// Its bytes are sent from where they lie, not copied; then each slot whose buffer is lent has
+    /// another one here. 0 elsewhere.
+    splice: bool,
+    spare: [u32; MAX_PARTS],
 }
 
 /// Sends the slots up to `head`.
@@ -70,14 +74,15 @@ pub(super) fn sync(
         slots: [Slot::default(); MAX_PARTS],
         lens: [0; MAX_PARTS],
         parts: Parts::new(),
+        splice: false,
+        spare: [0; MAX_PARTS],
     };
     let mut i = tx.st.cursor.hwcur();
     let mut result = Ok(());
-    let mut bh = BhGuard::new();
     while i != head && result.is_ok() {
         run.n = 0;
         while i != head {
-            match tx.add(&mut run, i, &bh) {
+            match tx.add(&mut run, i) {
                 Ok(true) => i = tx.st.cursor.next(i),
                 // Another socket, or the run is long enough.
                 Ok(false) => break,
@@ -88,10 +93,9 @@ pub(super) fn sync(
             }
         }
         if run.n != 0 {
-            bh = tx.send(&mut run, bh);
+            tx.send(&mut run);
         }
     }
-    drop(bh);
     result
 }
 
@@ -106,7 +110,7 @@ struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     /// Adds slot `i` to the run; false if it does not belong there, and nothing has changed.
-    fn add(&mut self, run: &mut Run<'a>, i: u32, _bh: &BhGuard) -> Result<bool> {
+    fn add(&mut self, run: &mut Run<'a>, i: u32) -> Result<bool> {
         if run.n == MAX_PARTS {
             return Ok(false);
         }
@@ -157,13 +161,10 @@ impl<'a> Tx<'a> {
         self.socket.as_ref()
     }
 
-    /// Sends a run and gives its slots back to the application. BH are on meanwhile: the socket's
-    /// lock may sleep.
-    fn send(&mut self, run: &mut Run<'a>, bh: BhGuard) -> BhGuard {
-        let mut spare = [0u32; MAX_PARTS];
-        let splice = self.reserve(run, &mut spare);
-        drop(bh);
-        let bytes = run.bytes;
+    /// Sends a run and gives its slots back to the application.
+    fn send(&mut self, run: &mut Run<'a>) {
+        run.splice = run.bytes > COPY_BREAK && self.reserve(run);
+        let (bytes, splice) = (run.bytes, run.splice);
         if run.flags & (NS_PST_HOLD | NS_PST_RESUME) != 0 {
             self.hold(run);
         }
@@ -180,9 +181,14 @@ impl<'a> Tx<'a> {
             // The rest of its slots comes back until it has room.
             self.kring.mem.or_flags(NR_PST_UNSENT);
         }
-        let bh = BhGuard::new();
-        self.give_back(run, taken, splice, &mut spare);
-        bh
+        if splice || taken < bytes {
+            self.give_back(run, taken);
+        } else {
+            self.give_same(run);
+        }
+        // n is at most MAX_PARTS. What was taken is sent, so both ends of the kernel's part move.
+        let n = run.n as u32;
+        let _ = self.st.cursor.take(n) && self.st.cursor.give(n);
     }
 
     /// Holds the socket's data back, or lets it come again, as the slots of the run say.
@@ -203,12 +209,13 @@ impl<'a> Tx<'a> {
     }
 
     /// Finds a free buffer for every slot whose buffer will be lent. False: bytes are copied.
-    fn reserve(&mut self, run: &Run<'_>, spare: &mut [u32; MAX_PARTS]) -> bool {
-        if run.bytes <= COPY_BREAK || self.st.cache.low() {
+    fn reserve(&mut self, run: &mut Run<'_>) -> bool {
+        let _bh = BhGuard::new();
+        if self.st.cache.low() {
             return false;
         }
         let mut short = false;
-        for (slot, spare) in run.slots.iter().zip(spare.iter_mut()).take(run.n) {
+        for (slot, spare) in run.slots.iter().zip(run.spare.iter_mut()).take(run.n) {
             if slot.flags & NS_PST_KEEP == 0 {
                 match self.st.cache.get_held() {
                     Some(idx) => *spare = idx,
@@ -220,65 +227,58 @@ impl<'a> Tx<'a> {
             }
         }
         if short {
-            for idx in spare.iter_mut().filter(|idx| **idx != 0) {
-                self.st.cache.put(core::mem::take(idx));
-            }
+            self.put_spare(run);
         }
         !short
     }
 
+    /// Frees the buffers that were found in vain.
+    fn put_spare(&mut self, run: &mut Run<'_>) {
+        let _bh = BhGuard::new();
+        for idx in run.spare.iter_mut().filter(|idx| **idx != 0) {
+            self.st.cache.put(core::mem::take(idx));
+        }
+    }
+
+    /// Returns the slots of a run whose bytes the socket has copied, all of them: with their buffers.
+    fn give_same(&mut self, run: &Run<'_>) {
+        let mut i = run.first;
+        for slot in run.slots.iter().take(run.n) {
+            self.st
+                .give_slot(&self.kring.mem, i, slot.buf_idx, emptied(slot));
+            i = self.st.cursor.next(i);
+        }
+    }
+
     /// Returns the slots of a run, of whose bytes the socket took `taken`.
-    fn give_back(
-        &mut self,
-        run: &Run<'_>,
-        mut taken: usize,
-        splice: bool,
-        spare: &mut [u32; MAX_PARTS],
-    ) {
+    fn give_back(&mut self, run: &mut Run<'_>, mut taken: usize) {
         let mut i = run.first;
         let all = taken >= run.bytes;
         for ((slot, &len), spare) in run
             .slots
             .iter()
             .zip(run.lens.iter())
-            .zip(spare.iter_mut())
+            .zip(run.spare.iter_mut())
             .take(run.n)
         {
-            let idx = slot.buf_idx;
             let len = len as usize;
-            let fresh = Slot {
-                buf_idx: 0,
-                len: 0,
-                flags: 0,
-                ptr: slot.ptr,
-            };
             if all || taken >= len && taken != 0 {
                 taken = taken.saturating_sub(len);
-                if splice && *spare != 0 {
+                let mut slot_back = emptied(slot);
+                let mut idx = slot.buf_idx;
+                if *spare != 0 {
                     self.st.lend_slot(i);
-                    let changed = Slot {
-                        flags: NS_BUF_CHANGED,
-                        ..fresh
-                    };
-                    self.st.give_slot(&self.kring.mem, i, *spare, changed);
-                    *spare = 0;
-                } else {
-                    self.st.give_slot(&self.kring.mem, i, idx, fresh);
+                    slot_back.flags = NS_BUF_CHANGED;
+                    idx = core::mem::take(spare);
                 }
+                self.st.give_slot(&self.kring.mem, i, idx, slot_back);
             } else {
-                self.give_unsent(i, *slot, taken, splice, spare);
+                self.give_unsent(i, *slot, taken, run.splice, spare);
                 taken = 0;
             }
             i = self.st.cursor.next(i);
         }
-        if splice {
-            for &idx in spare.iter().filter(|&&idx| idx != 0) {
-                self.st.cache.put(idx);
-            }
-        }
-        // n is at most MAX_PARTS. What was taken is sent, so both ends of the kernel's part move.
-        let n = run.n as u32;
-        let _ = self.st.cursor.take(n) && self.st.cursor.give(n);
+        self.put_spare(run);
     }
 
     /// Returns slot `i` with what was not sent of it: all, or what follows the first `taken` bytes.
@@ -300,6 +300,7 @@ impl<'a> Tx<'a> {
         } else if *spare != 0 {
             Some(*spare)
         } else {
+            let _bh = BhGuard::new();
             self.st.cache.get_held()
         };
         let moved = other.filter(|&new| {
@@ -311,7 +312,7 @@ impl<'a> Tx<'a> {
             )
         });
         let Some(new) = moved else {
-            // Nowhere to keep the rest: the connection cannot go on.
+            // Nowhere to keep the rest: the connection cannot go on. This may sleep.
             if let Some(socket) = self.socket.as_ref() {
                 socket.sock.abort();
             }
@@ -328,6 +329,7 @@ impl<'a> Tx<'a> {
             return;
         };
         *spare = 0;
+        let _bh = BhGuard::new();
         if slot.flags & NS_PST_KEEP == 0 && splice {
             self.st.lend_slot(i);
         }
@@ -339,6 +341,16 @@ impl<'a> Tx<'a> {
             ..slot
         };
         self.st.give_slot(&self.kring.mem, i, new, moved);
+    }
+}
+
+/// A slot that was sent.
+fn emptied(slot: &Slot) -> Slot {
+    Slot {
+        buf_idx: 0,
+        len: 0,
+        flags: 0,
+        ptr: slot.ptr,
     }
 }
 

@@ -80,18 +80,15 @@ struct nms_frag {
 /* What the transmit path must know of a packet. */
 struct nms_tx_info {
 	u32 len;		/* bytes of the frame */
-	u32 head_len;		/* of which in the linear part */
-	u32 nr_frags;
-	u32 header_len;		/* Ethernet to TCP or UDP, if partial and it is one of them */
-	u16 csum_start;		/* from the frame's start, if partial */
-	u16 csum_offset;	/* from csum_start */
 	u16 gso_size;		/* 0: one frame */
-	u16 l3_offset;
-	bool partial;		/* the checksum is the NIC's to complete */
-	bool v6;
-	bool has_list;
+	bool tagged;		/* has a VLAN tag that is not in the frame */
 	bool more;		/* another packet follows at once */
-	struct nms_frag frag;	/* the only fragment, or page NULL */
+	bool partial;		/* the checksum is the NIC's to complete; else what follows is 0 */
+	bool v6;
+	u16 l3_offset;
+	u16 csum_start;		/* from the frame's start */
+	u16 csum_offset;	/* from csum_start */
+	u32 header_len;		/* Ethernet to TCP or UDP, if it is one of them, else 0 */
 };
 
 void nms_bh_disable(void);
@@ -115,6 +112,7 @@ void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int
 struct sock *nms_skb_demux(struct sk_buff *skb, unsigned int l4, bool v6);
 void nms_skb_receive(struct sk_buff *first);
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info);
+bool nms_skb_flatten(const struct sk_buff *skb, void *to);
 bool nms_skb_checksum_help(struct sk_buff *skb);
 struct sk_buff *nms_skb_vlan_push(struct sk_buff *skb);
 void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *frag);
@@ -130,7 +128,7 @@ void nms_lock_sock(struct sock *sk);
 void nms_release_sock(struct sock *sk);
 bool nms_bh_lock_sock(struct sock *sk);
 void nms_bh_unlock_sock(struct sock *sk);
-bool nms_skb_is_last(const struct sk_buff *skb);
+struct sk_buff *nms_sock_only(const struct sock *sk, unsigned int *offset);
 void nms_callbacks_lock(struct sock *sk);
 void nms_callbacks_unlock(struct sock *sk);
 void *nms_sock_user_data(const struct sock *sk);

@@ -9,7 +9,6 @@
 use super::bindings;
 use super::page::BorrowedPage;
 use crate::mem::pool::Pool;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 /// Bytes of headers that a received packet keeps in kernel memory: Ethernet, one VLAN tag, IPv6 and
@@ -158,16 +157,13 @@ impl Skb {
     /// What the transmit path must know.
     #[inline]
     pub(crate) fn tx_info(&self) -> TxInfo {
-        let mut info = MaybeUninit::<TxInfo>::uninit();
-        // SAFETY: by the invariant; the call sets every field.
-        unsafe {
-            bindings::nms_skb_tx_info(self.as_ptr(), info.as_mut_ptr());
-            info.assume_init()
-        }
+        let mut info = TxInfo::default();
+        // SAFETY: by the invariant.
+        unsafe { bindings::nms_skb_tx_info(self.as_ptr(), &mut info) };
+        info
     }
 
     /// The linear part.
-    #[inline]
     pub(crate) fn head(&self) -> &[u8] {
         // SAFETY: by the invariant; data up to len - data_len is the linear part, kernel memory
         // that only the owner of the packet changes.
@@ -177,15 +173,12 @@ impl Skb {
         }
     }
 
-    /// The part of a packet that has exactly one beside its linear part.
+    /// Copies the whole packet to the start of `to`. False if it is longer, or not readable.
     #[inline]
-    pub(crate) fn only_part(&self, info: &TxInfo) -> Option<PagePart> {
-        let page = NonNull::new(info.frag.page)?;
-        Some(PagePart {
-            page,
-            offset: info.frag.offset,
-            len: info.frag.len,
-        })
+    pub(crate) fn flatten(&self, to: &mut [u8]) -> bool {
+        // SAFETY: by the invariant; the call writes `len` bytes.
+        self.len() <= to.len()
+            && unsafe { bindings::nms_skb_flatten(self.as_ptr(), to.as_mut_ptr().cast()) }
     }
 
     /// Copies `to.len()` bytes from `offset` on. False if the packet is shorter.

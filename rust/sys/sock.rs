@@ -237,6 +237,25 @@ impl LockedSock<'_> {
     /// and moves the window. Returns the bytes taken.
     #[inline]
     pub(crate) fn read<F: FnMut(super::skb::Piece<'_>) -> usize>(&mut self, f: &mut F) -> usize {
+        let mut offset = 0;
+        // SAFETY: the socket is locked.
+        let only = unsafe { bindings::nms_sock_only(self.as_ptr(), &mut offset) };
+        if only.is_null() {
+            return self.read_queue(f);
+        }
+        // SAFETY: the socket is locked, so the packet stays in its queue; nothing follows it there.
+        unsafe {
+            let len = (*only).len - offset;
+            let taken = super::skb::walk(only, offset as usize, len as usize, f);
+            if taken != 0 {
+                bindings::tcp_read_done(self.as_ptr(), taken);
+            }
+            taken
+        }
+    }
+
+    /// The same for any number of packets.
+    fn read_queue<F: FnMut(super::skb::Piece<'_>) -> usize>(&mut self, f: &mut F) -> usize {
         let mut desc = bindings::read_descriptor_t {
             written: 0,
             count: 1,
@@ -340,8 +359,7 @@ unsafe extern "C" fn actor<F: FnMut(super::skb::Piece<'_>) -> usize>(
         }
         let f = &mut *(*desc).arg.data.cast::<F>();
         let taken = super::skb::walk(skb, offset as usize, len, f);
-        // With the last packet, too: nothing can follow it while the socket is locked.
-        if taken < len || bindings::nms_skb_is_last(skb) {
+        if taken < len {
             (*desc).count = 0;
         }
         taken as c_int

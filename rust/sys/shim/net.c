@@ -7,6 +7,7 @@
 #include <linux/netdevice.h>
 #include <linux/rcupdate.h>
 #include <linux/skbuff.h>
+#include <net/dsa.h>
 #include <net/inet6_hashtables.h>
 #include <net/inet_hashtables.h>
 #include <net/netmem.h>
@@ -106,9 +107,20 @@ void nms_skb_add_page(struct sk_buff *skb, struct page *page, unsigned int offse
 void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int queue,
 		       bool csum_ok)
 {
+	const struct ethhdr *eth = (const void *)skb->data;
+
 	skb_record_rx_queue(skb, queue);
 	skb->ip_summed = csum_ok ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
-	skb->protocol = eth_type_trans(skb, dev);
+	if (likely(ether_addr_equal_64bits(eth->h_dest, dev->dev_addr) &&
+		   eth_proto_is_802_3(eth->h_proto) && !netdev_uses_dsa(dev))) {
+		/* What eth_type_trans() comes to then; a packet is PACKET_HOST from the start. */
+		skb->dev = dev;
+		skb_reset_mac_header(skb);
+		__skb_pull(skb, ETH_HLEN);
+		skb->protocol = eth->h_proto;
+	} else {
+		skb->protocol = eth_type_trans(skb, dev);
+	}
 }
 
 /*
@@ -182,33 +194,42 @@ void nms_skb_frag(const struct sk_buff *skb, unsigned int i, struct nms_frag *fr
 
 void nms_skb_tx_info(const struct sk_buff *skb, struct nms_tx_info *info)
 {
-	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+	const struct tcphdr *th;
 
 	info->len = skb->len;
-	info->head_len = skb_headlen(skb);
-	info->nr_frags = shinfo->nr_frags;
-	info->has_list = !!shinfo->frag_list;
-	info->partial = skb->ip_summed == CHECKSUM_PARTIAL;
-	info->csum_start = skb->ip_summed == CHECKSUM_PARTIAL ? skb_checksum_start_offset(skb) : 0;
-	info->csum_offset = skb->csum_offset;
-	info->gso_size = shinfo->gso_size;
-	info->l3_offset = skb_network_offset(skb);
-	info->header_len = 0;
-	info->v6 = false;
-	if (skb->ip_summed == CHECKSUM_PARTIAL) {
-		const struct tcphdr *th = (const void *)(skb->head + skb->csum_start);
-
-		info->v6 = ip_hdr(skb)->version == 6;
-		if (skb->csum_offset == offsetof(struct tcphdr, check))
-			info->header_len = info->csum_start + th->doff * 4;
-		else if (skb->csum_offset == offsetof(struct udphdr, check))
-			info->header_len = info->csum_start + sizeof(struct udphdr);
-	}
+	info->gso_size = skb_shinfo(skb)->gso_size;
+	info->tagged = skb_vlan_tag_present(skb);
 	info->more = netdev_xmit_more();
-	if (shinfo->nr_frags == 1 && !shinfo->frag_list)
-		nms_skb_frag(skb, 0, &info->frag);
-	else
-		info->frag.page = NULL;
+	info->partial = skb->ip_summed == CHECKSUM_PARTIAL;
+	info->header_len = 0;
+	if (!info->partial)
+		return;
+	th = (const void *)(skb->head + skb->csum_start);
+	info->l3_offset = skb_network_offset(skb);
+	info->csum_start = skb_checksum_start_offset(skb);
+	info->csum_offset = skb->csum_offset;
+	info->v6 = ip_hdr(skb)->version == 6;
+	if (skb->csum_offset == offsetof(struct tcphdr, check))
+		info->header_len = info->csum_start + th->doff * 4;
+	else if (skb->csum_offset == offsetof(struct udphdr, check))
+		info->header_len = info->csum_start + sizeof(struct udphdr);
+}
+
+/* Copies a whole packet, which takes skb->len bytes. False: it is not readable. */
+bool nms_skb_flatten(const struct sk_buff *skb, void *to)
+{
+	const struct skb_shared_info *shinfo = skb_shinfo(skb);
+	unsigned int head = skb_headlen(skb);
+
+	memcpy(to, skb->data, head);
+	to += head;
+	if (!skb->data_len)
+		return true;
+	if (shinfo->nr_frags == 1 && !shinfo->frag_list && skb_frags_readable(skb)) {
+		memcpy(to, skb_frag_address(&shinfo->frags[0]), skb->data_len);
+		return true;
+	}
+	return !skb_copy_bits(skb, head, to, skb->data_len);
 }
 
 /* Completes the checksum that was left to the NIC. False: no memory. */
@@ -303,10 +324,20 @@ void nms_bh_unlock_sock(struct sock *sk)
 	bh_unlock_sock(sk);
 }
 
-/* Whether nothing follows a packet of a receive queue, whose socket is locked. */
-bool nms_skb_is_last(const struct sk_buff *skb)
+/*
+ * The packet that is all there is to read, and the offset of the first byte in it, or NULL: where
+ * there are more, or a FIN, or urgent data. The socket is locked.
+ */
+struct sk_buff *nms_sock_only(const struct sock *sk, unsigned int *offset)
 {
-	return skb_queue_is_last(&skb->sk->sk_receive_queue, skb);
+	const struct sk_buff_head *queue = &sk->sk_receive_queue;
+	struct sk_buff *skb = skb_peek(queue);
+
+	if (!skb || !skb_queue_is_last(queue, skb) || tcp_sk(sk)->urg_data ||
+	    TCP_SKB_CB(skb)->tcp_flags & (TCPHDR_SYN | TCPHDR_FIN))
+		return NULL;
+	*offset = tcp_sk(sk)->copied_seq - TCP_SKB_CB(skb)->seq;
+	return *offset < skb->len ? skb : NULL;
 }
 
 void nms_callbacks_lock(struct sock *sk)

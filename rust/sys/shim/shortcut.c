@@ -42,6 +42,36 @@ static bool nms_hooks_are_lsm(const struct nf_hook_entries *hooks)
 	return true;
 }
 
+/* Runs these hooks, as nf_hook_slow() does. False: the packet is dropped. */
+static bool nms_run_hooks(struct sock *sk, struct sk_buff *skb, struct dst_entry *dst,
+			  const struct nf_hook_entries *hooks)
+{
+	struct nf_hook_state state;
+	unsigned int i;
+
+	skb_dst_set_noref(skb, dst);
+	nf_hook_state_init(&state, NF_INET_POST_ROUTING, NFPROTO_IPV4, NULL, skb->dev, sk,
+			   sock_net(sk), dst_output);
+	for (i = 0; i < hooks->num_hook_entries; i++) {
+		unsigned int verdict = nf_hook_entry_hookfn(&hooks->hooks[i], skb, &state);
+
+		if (unlikely(verdict != NF_ACCEPT)) {
+			if ((verdict & NF_VERDICT_MASK) != NF_STOLEN)
+				kfree_skb_reason(skb, SKB_DROP_REASON_NETFILTER_DROP);
+			return false;
+		}
+	}
+	skb_dst_drop(skb);
+	return true;
+}
+
+/* Whether a route is still good: what ipv4_dst_check() looks at. */
+static bool nms_route_valid(const struct dst_entry *dst, const struct net *net)
+{
+	return READ_ONCE(dst->obsolete) == DST_OBSOLETE_FORCE_CHK &&
+	       dst_rtable(dst)->rt_genid == rt_genid_ipv4(net);
+}
+
 /* The queue of `dev` for the socket, if nothing stands between it and the driver. RCU held. */
 static struct netdev_queue *nms_free_queue(struct sock *sk, struct net_device *dev)
 {
@@ -71,7 +101,6 @@ static bool nms_shortcut(struct sock *sk, struct sk_buff *skb)
 	struct inet_sock *inet = inet_sk(sk);
 	struct net *net = sock_net(sk);
 	const struct nf_hook_entries *post;
-	struct nf_hook_state state;
 	struct dst_entry *dst;
 	struct net_device *dev;
 	struct netdev_queue *txq;
@@ -85,8 +114,9 @@ static bool nms_shortcut(struct sock *sk, struct sk_buff *skb)
 	if (skb_dst(skb) || skb_shinfo(skb)->gso_size || rcu_access_pointer(inet->inet_opt) ||
 	    skb_shinfo(skb)->tx_flags || cgroup_bpf_enabled(CGROUP_INET_EGRESS))
 		return false;
-	dst = __sk_dst_check(sk, 0);
-	if (!dst || dst->output != ip_output || dst->xfrm || dst->lwtstate)
+	dst = __sk_dst_get(sk);
+	if (!dst || dst->output != ip_output || !nms_route_valid(dst, net) || dst->xfrm ||
+	    dst->lwtstate)
 		return false;
 	rt = dst_rtable(dst);
 	dev = dst_dev_rcu(dst);
@@ -125,19 +155,14 @@ static bool nms_shortcut(struct sock *sk, struct sk_buff *skb)
 	iph->daddr = inet->inet_daddr;
 	ip_select_ident_segs(net, skb, sk, 1);
 	iph->tot_len = htons(skb->len);
-	ip_send_check(iph);
+	iph->check = 0;
+	iph->check = ip_fast_csum(iph, 5);
 	skb->priority = READ_ONCE(sk->sk_priority);
 	skb->mark = READ_ONCE(sk->sk_mark);
 	skb->protocol = htons(ETH_P_IP);
 	skb->dev = dev;
-	if (post) {
-		skb_dst_set_noref(skb, dst);
-		nf_hook_state_init(&state, NF_INET_POST_ROUTING, NFPROTO_IPV4, NULL, dev, sk, net,
-				   dst_output);
-		if (nf_hook_slow(skb, &state, post, 0) != 1)
-			return true;
-		skb_dst_drop(skb);
-	}
+	if (post && !nms_run_hooks(sk, skb, dst, post))
+		return true;
 	sock_confirm_neigh(skb, neigh);
 	do {
 		seq = read_seqbegin(&neigh->hh.hh_lock);
@@ -168,6 +193,33 @@ static bool nms_watched(const struct net *net, const struct net_device *dev)
 	       rcu_access_pointer(dev->tcx_ingress) || rcu_access_pointer(dev->nf_hooks_ingress) ||
 	       rcu_access_pointer(net->nf.hooks_ipv4[NF_INET_PRE_ROUTING]) ||
 	       rcu_access_pointer(net->nf.hooks_ipv4[NF_INET_LOCAL_IN]);
+}
+
+/*
+ * Whether TCP's checksum holds as far as it can be told now; what lies in pages TCP sums itself.
+ * Data is at the TCP header.
+ */
+static bool nms_sum(struct sk_buff *skb, const struct iphdr *ip)
+{
+	if (skb->ip_summed != CHECKSUM_NONE || skb_is_nonlinear(skb))
+		return !skb_checksum_init(skb, IPPROTO_TCP, inet_compute_pseudo);
+	if (csum_tcpudp_magic(ip->saddr, ip->daddr, skb->len, IPPROTO_TCP,
+			      csum_partial(skb->data, skb->len, 0)))
+		return false;
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+	return true;
+}
+
+/*
+ * TCP leaves its quick path for a packet that needs memory which is not accounted to the socket
+ * yet. So it is, here, by TCP's own rules; if they forbid it TCP sees to that.
+ */
+static void nms_account(struct sock *sk, const struct sk_buff *skb)
+{
+	int more = (int)skb->truesize - sk->sk_forward_alloc;
+
+	if (more > 0 && atomic_read(&sk->sk_rmem_alloc) <= READ_ONCE(sk->sk_rcvbuf))
+		__sk_mem_schedule(sk, more, SK_MEM_RECV);
 }
 
 /*
@@ -210,13 +262,14 @@ bool nms_short_receive(struct sk_buff *skb)
 	skb->transport_header = skb->network_header + sizeof(*ip);
 	__skb_pull(skb, sizeof(*ip));
 	skb->skb_iif = dev->ifindex;
-	if (skb_checksum_init(skb, IPPROTO_TCP, inet_compute_pseudo) ||
-	    !xfrm4_policy_check(sk, XFRM_POLICY_IN, skb) ||
+	if (!nms_sum(skb, ip) || !xfrm4_policy_check(sk, XFRM_POLICY_IN, skb) ||
 	    sk_filter_trim_cap(sk, skb, th->doff * 4)) {
 		/* Refused: the long way refuses too, and counts it. */
 		__skb_push(skb, sizeof(*ip));
 		goto long_way;
 	}
+	if (skb->len > th->doff * 4)
+		nms_account(sk, skb);
 	__IP_UPD_PO_STATS(net, IPSTATS_MIB_IN, len);
 	__IP_INC_STATS(net, IPSTATS_MIB_NOECTPKTS + (ip->tos & INET_ECN_MASK));
 	__IP_INC_STATS(net, IPSTATS_MIB_INDELIVERS);
