@@ -144,7 +144,7 @@ pub(crate) struct Wants {
 }
 
 impl Wants {
-    /// Makes a fresh pool ready for port `owner`: its header is checked, or written, and claimed
+    /// Makes a pool of its own ready for port `owner`: its header is checked, or written, and claimed
     /// buffers are the port's.
     ///
     /// # Errors
@@ -166,6 +166,26 @@ impl Wants {
             pool.lend_busy();
         }
         Ok(())
+    }
+
+    /// The same for a pool that is in use already, whose memory stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if it is to be formatted, `EINVAL` if it has no header that is needed, and those of
+    /// [`Bufs::claim`].
+    pub(crate) fn join(&mut self, pool: &Pool, owner: u16) -> Result {
+        let Some(bufs) = &mut self.bufs else {
+            return Ok(());
+        };
+        if bufs.wish == Wish::Anew {
+            complain(fmt!("memory that a port uses cannot be formatted"));
+            return Err(EBUSY);
+        }
+        if bufs.wish == Wish::Existing || !bufs.claims.is_empty() {
+            check(pool, Wish::Existing, true)?;
+        }
+        bufs.claim(pool, owner)
     }
 }
 

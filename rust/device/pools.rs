@@ -95,6 +95,12 @@ impl Pools {
         Ok(pool)
     }
 
+    /// Whether only one port uses the pool: that which has just got it.
+    pub(super) fn is_fresh(&self, id: u16) -> bool {
+        self.iter()
+            .any(|(pool, users)| pool.id() == id && users == 1)
+    }
+
     /// A port has let go of the pool. The last one frees it.
     pub(super) fn put(&mut self, id: u16) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.pool.id() == id) {

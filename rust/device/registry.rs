@@ -184,12 +184,14 @@ pub(super) fn open<T>(
         Some(memory) => shared.pools.lock().user(&backend.shape(), req, memory)?,
         None => shared.pools.lock().get(&backend.shape(), req)?,
     };
-    let pool_id = pool.id();
+    let fresh = shared.pools.lock().is_fresh(pool.id());
     let opened = (|| {
-        wants
-            .prepare(&pool, id)
-            .inspect_err(|_| pool.reclaim_owner(id))?;
-        let port = Port::new(id, name, net, pool, backend)?;
+        if fresh {
+            wants.prepare(&pool, id)?;
+        } else {
+            wants.join(&pool, id)?;
+        }
+        let port = Port::new(id, name, net, pool.clone(), backend)?;
         port.backend.open(&port, rtnl)?;
         match with(&port, wants) {
             Ok(out) => Ok((port, out)),
@@ -207,7 +209,9 @@ pub(super) fn open<T>(
             Ok(out)
         }
         Err(err) => {
-            shared.pools.lock().put(pool_id);
+            // Others may keep the pool, and with it what was claimed.
+            pool.reclaim_owner(id);
+            shared.pools.lock().put(pool.id());
             Err(err)
         }
     }
@@ -225,9 +229,7 @@ fn join<T>(
     if wants.memory.as_ref().is_some_and(other) {
         return Err(EBUSY);
     }
-    if let Some(bufs) = &mut wants.bufs {
-        bufs.claim(pool, port.id)?;
-    }
+    wants.join(pool, port.id)?;
     with(port, wants).inspect_err(|_| {
         if let Some(bufs) = &wants.bufs {
             bufs.unclaim(pool, port.id);

@@ -455,6 +455,86 @@ attach_cases(const char *nic)
 	close(fd);
 }
 
+#define POOL (32u << 20)
+
+/*
+ * REGISTER of a port with the options EXTMEM, if there is memory, and PST_BUFS. *mem_id is asked
+ * for, and then what it got.
+ */
+static int
+reg_bufs(int fd, const char *name, uint16_t *mem_id, void *memory, uint32_t flags, uint32_t claim)
+{
+	struct nmreq_register r = all();
+	struct nmreq_header h = header(NETMAP_REQ_REGISTER, name, &r);
+	struct nmreq_opt_extmem ext;
+	struct nmreq_opt_pst_bufs bufs;
+	uint32_t list[4] = { claim };
+	int got;
+
+	memset(&ext, 0, sizeof(ext));
+	ext.nro_opt.nro_reqtype = NETMAP_REQ_OPT_EXTMEM;
+	ext.nro_usrptr = (uintptr_t)memory;
+	ext.nro_info.nr_memsize = POOL;
+	/* For several files and two ports, and one interface less for the header. */
+	ext.nro_info.nr_if_pool_objtotal = 4;
+	ext.nro_info.nr_ring_pool_objtotal = 8;
+	memset(&bufs, 0, sizeof(bufs));
+	bufs.nro_opt.nro_reqtype = NETMAP_REQ_OPT_PST_BUFS;
+	bufs.nro_opt.nro_next = memory ? (uintptr_t)&ext : 0;
+	bufs.nro_bufs = (uintptr_t)list;
+	bufs.nro_room = 4;
+	bufs.nro_claim = claim != 0;
+	bufs.nro_flags = flags;
+	h.nr_options = (uintptr_t)&bufs;
+	r.nr_mem_id = *mem_id;
+	got = ctl(fd, NIOCCTRL, &h);
+	if (got == 0)
+		*mem_id = r.nr_mem_id;
+	return got;
+}
+
+/* What a program may ask of memory that a port uses already. */
+static void
+used_memory_cases(void)
+{
+	char *memory = mmap(NULL, POOL, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_SHARED, -1, 0);
+	char before[64];
+	uint16_t none = 0, id = 0;
+	int fd = dev(), second = dev(), other = dev();
+
+	if (memory == MAP_FAILED || madvise(memory, POOL, MADV_NOHUGEPAGE)) {
+		perror("memory of a port");
+		exit(2);
+	}
+	result("memory, formatted", reg_bufs(fd, PORT, &id, memory, PST_BUFS_FORMAT, 0), 0);
+	memcpy(before, memory, sizeof(before));
+	truth("it has a header", memcmp(before, "NMPASTE1", 8) == 0);
+	result("the same port, formatted", reg_bufs(second, PORT, &none, memory, PST_BUFS_FORMAT, 0),
+	    EBUSY);
+	result("another port there, formatted",
+	    reg_bufs(other, "pst:1", &id, NULL, PST_BUFS_FORMAT, 0), EBUSY);
+	truth("the header stays", memcmp(before, memory, sizeof(before)) == 0);
+	result("another port there, a claim of what is used",
+	    reg_bufs(other, "pst:1", &id, NULL, 0, 2), EBUSY);
+	result("another port there", reg_bufs(other, "pst:1", &id, NULL, PST_BUFS_EXISTING, 0), 0);
+	result("the same port", reg_bufs(second, PORT, &none, memory, PST_BUFS_EXISTING, 0), 0);
+	truth("the header stays", memcmp(before, memory, sizeof(before)) == 0);
+	close(other);
+	close(second);
+	close(fd);
+
+	fd = dev();
+	second = dev();
+	none = 0;
+	result("memory of the kernel's", reg_bufs(fd, PORT, &none, NULL, 0, 0), 0);
+	result("a claim of it", reg_bufs(second, PORT, &none, NULL, 0, 3000), EINVAL);
+	result("the wish that it exists", reg_bufs(second, PORT, &none, NULL, PST_BUFS_EXISTING, 0),
+	    EINVAL);
+	close(second);
+	close(fd);
+	munmap(memory, POOL);
+}
+
 static int
 fd_reg(int fd, const char *name, int socket)
 {
@@ -560,6 +640,7 @@ main(int argc, char **argv)
 	memory_cases();
 	info_cases(nic);
 	attach_cases(nic);
+	used_memory_cases();
 	socket_cases();
 	printf("%d of %d cases fail\n", failures, cases);
 	return failures != 0;

@@ -115,7 +115,7 @@ fn memory(words: &str) -> Result<Option<Memory>, Box<dyn std::error::Error + Sen
     })
 }
 
-fn open(options: &Options, memory: Option<&Memory>) -> std::io::Result<Port> {
+fn open(options: &Options, memory: Option<&Memory>, format: Format) -> std::io::Result<Port> {
     let mut builder = Builder::new(&options.port)?.extra_bufs(options.extra);
     if let Some(memory) = memory {
         let params = PoolParams {
@@ -129,7 +129,7 @@ fn open(options: &Options, memory: Option<&Memory>) -> std::io::Result<Port> {
     }
     builder
         .claim(options.claim.clone())
-        .format(match options.format {
+        .format(match format {
             Format::Keep => Formatting::Keep,
             Format::Anew => Formatting::Anew,
             Format::Existing => Formatting::Existing,
@@ -147,7 +147,7 @@ fn run(options: &Options) -> Outcome {
     if let Some(memory) = &memory {
         println!("sync={}", memory.is_sync());
     }
-    let mut port = open(options, memory.as_ref())?;
+    let mut port = open(options, memory.as_ref(), options.format)?;
     let mut extra: Vec<_> = std::iter::from_fn(|| port.take_extra()).collect();
     let mut claimed = port.take_claimed();
     let info = port.info();
@@ -212,7 +212,7 @@ fn twice(
     port: &mut Port,
     extra: Vec<ExtraBuf>,
 ) -> Outcome {
-    let mut second = open(options, memory)?;
+    let mut second = open(options, memory, Format::Keep)?;
     let more: Vec<_> = std::iter::from_fn(|| second.take_extra()).collect();
     println!("more={}", list(&more));
     if extra
