@@ -66,6 +66,17 @@ def test_verdict_of_the_card_on_received_sums_is_believed_and_damage_found(vm):
             model.command("clear")
         assert summed() > before
         assert int(vm.run(wrong).out) > errors
+        # Who does not trust the card says so.
+        vm.run("ethtool -K eth0 rx off")
+        try:
+            reachable(vm)
+            before, frames = summed(), sum(packets(vm, "rx"))
+            nmload(vm.nics[0], "echo -n 3000000 -c 10")
+            before, frames = summed() - before, sum(packets(vm, "rx")) - frames
+            # Those without payload, and a little, are summed elsewhere.
+            assert frames > 2000 and before > frames // 2, (before, frames)
+        finally:
+            vm.run("nic-setup eth0")
 
 
 def interface(vm):

@@ -110,6 +110,7 @@ void nms_skb_finish_rx(struct sk_buff *skb, struct net_device *dev, unsigned int
 	const struct ethhdr *eth = (const void *)skb->data;
 
 	skb_record_rx_queue(skb, queue);
+	csum_ok = csum_ok && dev->features & NETIF_F_RXCSUM;
 	skb->ip_summed = csum_ok ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
 	if (likely(ether_addr_equal_64bits(eth->h_dest, dev->dev_addr) &&
 		   eth_proto_is_802_3(eth->h_proto) && !netdev_uses_dsa(dev))) {
