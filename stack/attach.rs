@@ -14,7 +14,7 @@ use crate::mem::Pool;
 use crate::nmcore::abi::{NmreqRegister, NR_REG_ALL_NIC, NR_REG_NIC_SW};
 use crate::nmcore::Errno;
 use crate::sys::bh::BhGuard;
-use crate::sys::log::trimmed;
+use crate::sys::log::{complain, trimmed};
 use crate::sys::netdev::NetDev;
 use crate::sys::netns::Rtnl;
 use crate::sys::skb::Skb;
@@ -115,9 +115,17 @@ impl Nics {
     ) -> Result<u32> {
         let mode_ok = matches!(reg.nr_mode, NR_REG_ALL_NIC | NR_REG_NIC_SW);
         if !mode_ok || (reg.nr_mem_id != 0 && reg.nr_mem_id != port.pool.id()) {
+            complain(fmt!(
+                "a NIC is attached in mode ALL_NIC or NIC_SW, with its port's memory"
+            ));
             return Err(EINVAL);
         }
-        let dev = NetDev::by_name(&port.net, name, rtnl).ok_or(EINVAL)?;
+        let dev = NetDev::by_name(&port.net, name, rtnl).ok_or_else(|| {
+            complain(fmt!(
+                "the port's network name space has no interface of that name"
+            ));
+            EINVAL
+        })?;
         let index = {
             let mut list = this.list.lock();
             if list

@@ -12,8 +12,10 @@ use crate::{
         layout::IfLayout,
         request::{self, RingRange}, //
     },
+    sys::log::complain,
 };
 use kernel::{
+    fmt,
     prelude::*,
     sync::Arc, //
 };
@@ -50,7 +52,18 @@ impl Bound {
         req: &NmreqRegister,
         fresh: Option<&mut KVVec<u32>>,
     ) -> Result<Self> {
-        let sel = request::select_rings(req, &port.shape.counts())?;
+        let counts = port.shape.counts();
+        let sel = request::select_rings(req, &counts).inspect_err(|_| {
+            complain(fmt!(
+                "no ring {} in mode {}: the port has {} tx and {} rx rings, and {} and {} to the host",
+                req.nr_ringid,
+                req.nr_mode,
+                counts.tx,
+                counts.rx,
+                counts.host_tx,
+                counts.host_rx
+            ));
+        })?;
         let mut tx = KVec::new();
         let mut rx = KVec::new();
         collect(&mut tx, &port.tx, sel.tx)?;

@@ -176,9 +176,11 @@ impl Skb {
     /// Copies the whole packet to the start of `to`. False if it is longer, or not readable.
     #[inline]
     pub(crate) fn flatten(&self, to: &mut [u8]) -> bool {
+        if self.len() > to.len() {
+            return false;
+        }
         // SAFETY: by the invariant; the call writes `len` bytes.
-        self.len() <= to.len()
-            && unsafe { bindings::nms_skb_flatten(self.as_ptr(), to.as_mut_ptr().cast()) }
+        unsafe { bindings::nms_skb_flatten(self.as_ptr(), to.as_mut_ptr().cast()) }
     }
 
     /// Copies `to.len()` bytes from `offset` on. False if the packet is shorter.

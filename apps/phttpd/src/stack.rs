@@ -59,16 +59,14 @@ pub fn open(options: &Options, files: Option<&Files<'_>>) -> io::Result<Vec<Port
                 builder = builder.extra_bufs(files.map_or(0, Files::extra_bufs));
             }
         }
-        ports.push(
-            builder
-                .open()
-                .map_err(during(format_args!("opening {name}")))?,
-        );
+        ports.push(builder.open().map_err(during(format_args!(
+            "opening {name} (the kernel log says more)"
+        )))?);
         if i == 0 {
             for nic in &options.nics {
-                ports[0]
-                    .attach(nic)
-                    .map_err(during(format_args!("attaching {nic}")))?;
+                ports[0].attach(nic).map_err(during(format_args!(
+                    "attaching {nic} (the kernel log says more)"
+                )))?;
             }
         }
     }

@@ -65,7 +65,8 @@ impl TxQueue {
             let (run, areas) = (self.run.as_mut(), self.areas.as_ref());
             if let (Some(run), Some(dma)) = (run, areas.and_then(|areas| areas.dma(at))) {
                 let after = wrap_next(at, self.count);
-                let taken = with_ring!(HwTx, &mut run.hw, hw => whole(hw, at, after, dma, len, offload));
+                let taken =
+                    with_ring!(HwTx, &mut run.hw, hw => whole(hw, at, after, dma, len, offload));
                 if taken != 0 {
                     self.next = if taken == 1 {
                         after
@@ -282,14 +283,7 @@ impl TxQueue {
 /// Writes the descriptors of a whole frame to `at` and `after`, which are free. Returns how many it
 /// took; 0: it takes more, and nothing was written.
 #[inline]
-fn whole<H: TxRing>(
-    hw: &mut H,
-    at: u32,
-    after: u32,
-    dma: u64,
-    len: u32,
-    offload: &Offload,
-) -> u32 {
+fn whole<H: TxRing>(hw: &mut H, at: u32, after: u32, dma: u64, len: u32, offload: &Offload) -> u32 {
     if len > hw.simple(offload) {
         return 0;
     }
