@@ -62,17 +62,29 @@ pub enum Accepted {
     Closed,
 }
 
+impl Accepted {
+    /// What an error of accept() means; `None`: try again.
+    pub fn failed(error: Errno) -> Option<Accepted> {
+        match error {
+            Errno::AGAIN => Some(Accepted::Nobody),
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Some(Accepted::Exhausted),
+            Errno::INVAL | Errno::BADF => Some(Accepted::Closed),
+            // EINTR, and what became of a connection while it waited here.
+            _ => None,
+        }
+    }
+}
+
 /// Accept one connection.
 pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
     loop {
-        return match net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(socket) => Accepted::Socket(socket),
-            Err(Errno::AGAIN) => Accepted::Nobody,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::Exhausted,
-            Err(Errno::INVAL | Errno::BADF) => Accepted::Closed,
-            // EINTR, and what became of a connection while it waited here.
-            Err(_) => continue,
+        let found = match net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => Some(Accepted::Socket(socket)),
+            Err(error) => Accepted::failed(error),
         };
+        if let Some(found) = found {
+            return found;
+        }
     }
 }
 
