@@ -4,12 +4,14 @@
 //! options    the command line            http       one connection's HTTP
 //! listen     sockets to accept from      request    heads
 //! plain      the loop over epoll         chunked    bodies in chunks
-//! stack      the loop over a stack port  site       what is answered
-//! txout      answers into slots            store    bodies that are kept
+//! uring      the loop over io_uring      site       what is answered
+//! stack      the loop over a stack port    store    bodies that are kept
+//! txout      answers into slots            fence      io_uring's memory
 //! table      connections by descriptor
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod chunked;
+mod fence;
 mod http;
 mod listen;
 mod options;
@@ -21,6 +23,7 @@ mod stack;
 mod store;
 mod table;
 mod txout;
+mod uring;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -85,6 +88,9 @@ fn run(options: &Options) -> io::Result<()> {
         failure: Mutex::new(None),
     };
     allow_many_sockets();
+    if options.uring {
+        uring::probe()?;
+    }
     let site = Site::new(options.length, options.max_body, options.fixed_head);
     let poll = Duration::from_millis(options.poll_ms.into());
 
@@ -121,6 +127,7 @@ fn run(options: &Options) -> io::Result<()> {
                         Some(port) => {
                             stack::Server::new(site, store, listener, port).run(poll, stop)
                         }
+                        None if options.uring => uring::serve(site, store, listener, poll, stop),
                         None => plain::Server::new(site, store, listener)?.run(poll, stop),
                     });
                     if let Err(error) = result {
@@ -145,6 +152,7 @@ fn run(options: &Options) -> io::Result<()> {
 
 fn describe(options: &Options) -> String {
     let over = match options.nics.as_slice() {
+        [] if options.uring => "plain sockets by io_uring".to_string(),
         [] => "plain sockets".to_string(),
         nics => format!("stack port {} on {}", options.stack_port, nics.join(", ")),
     };

@@ -8,7 +8,8 @@ use clap::{Args, Parser};
 
 /// An HTTP/1.1 server. With -i it serves over a netmap stack port: one poll()
 /// receives from the NIC, runs TCP and returns the requests of all connections.
-/// Without -i it serves over plain sockets and epoll, for comparison.
+/// Without -i it serves over plain sockets and epoll, or io_uring with --uring,
+/// for comparison.
 ///
 /// GET, HEAD and POST on / get a generated body; POST and PUT on /echo get
 /// their own body back. With -d bodies are stored: durable before the answer.
@@ -19,6 +20,10 @@ pub struct Options {
     /// NIC to attach to the stack port; may be repeated
     #[arg(short = 'i', long = "nic", value_name = "NIC")]
     pub nics: Vec<String>,
+
+    /// Serve over plain sockets by io_uring, not epoll
+    #[arg(long, conflicts_with = "nics")]
+    pub uring: bool,
 
     /// TCP port; 0 for any, which is then printed
     #[arg(short = 'P', long, default_value_t = 60000)]
@@ -152,7 +157,9 @@ mod tests {
             (o.threads, o.affinity, o.stack_port.as_str()),
             (2, Some(1), "pst:0")
         );
+        assert!(read("phttpd --uring -p 2 -d /pm").unwrap().uring);
         let o = read("phttpd").unwrap();
+        assert!(!o.uring);
         assert_eq!(
             (o.port, o.length, o.poll_ms, o.threads),
             (60000, 64, 2000, 1)
@@ -178,6 +185,7 @@ mod tests {
             "-l -1",
             "-A name",
             "stray",
+            "--uring -i eth0",
             // Storage without a place, or in ways that exclude each other.
             "-x",
             "-m",
