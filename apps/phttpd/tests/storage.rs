@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+mod loops;
+
 struct Folder(PathBuf);
 
 impl Folder {
@@ -127,12 +129,27 @@ impl Client {
     }
 }
 
-/// Ways to make a file durable.
-const WAYS: [&str; 4] = ["", "-m", "-m -D", "-m -F --each"];
+/// Ways to make a file durable, and loops that do.
+const WAYS: [&str; 6] = [
+    "",
+    "-m",
+    "-m -D",
+    "-m -F --each",
+    "-m --uring",
+    "--each --uring",
+];
+
+/// Those of the ways that this machine can go, numbered.
+fn possible<'a>(case: &'a str, ways: &'a [&str]) -> impl Iterator<Item = (usize, &'a str)> {
+    let can = move |way: &&str| {
+        !way.contains("--uring") || loops::has_uring(&format!("{case} with {way}"))
+    };
+    ways.iter().copied().filter(can).enumerate()
+}
 
 #[test]
 fn records_survive_a_kill() {
-    for (i, way) in WAYS.iter().enumerate() {
+    for (i, way) in possible("records_survive_a_kill", &WAYS) {
         let folder = Folder::new(&format!("log{i}"));
         let bodies: Vec<Vec<u8>> = (0..50usize).map(|n| vec![n as u8; n * 97]).collect();
         let server = Server::start(&folder.0, &format!("-L 2 {way}"));
@@ -165,7 +182,7 @@ fn records_survive_a_kill() {
 
 #[test]
 fn values_survive_a_kill() {
-    for (i, way) in WAYS.iter().enumerate() {
+    for (i, way) in possible("values_survive_a_kill", &WAYS) {
         let folder = Folder::new(&format!("map{i}"));
         let server = Server::start(&folder.0, &format!("-B -L 4 {way}"));
         let mut client = server.connect();
@@ -205,21 +222,23 @@ fn values_survive_a_kill() {
 
 #[test]
 fn a_body_that_does_not_come_whole_leaves_nothing() {
-    let folder = Folder::new("part");
-    let server = Server::start(&folder.0, "-m -L 1");
-    for _ in 0..20 {
+    for (_, way) in possible("a_body_that_does_not_come_whole", &["-m", "-m --uring"]) {
+        let folder = Folder::new("part");
+        let server = Server::start(&folder.0, &format!("-L 1 {way}"));
+        for _ in 0..20 {
+            let mut client = server.connect();
+            let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
+            client.0.get_mut().write_all(head.as_bytes()).unwrap();
+            client.0.get_mut().write_all(&[1; 300_000]).unwrap();
+        }
+        // The space of all of them is free again: this needs more than half of it.
         let mut client = server.connect();
-        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
-        client.0.get_mut().write_all(head.as_bytes()).unwrap();
-        client.0.get_mut().write_all(&[1; 300_000]).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(client.ask("POST /", &[2; 600_000]).status, 200);
+        drop(server);
+        let server = Server::start(&folder.0, way);
+        assert!(server.said.contains(" 1 object"), "{}", server.said);
     }
-    // The space of all of them is free again: this needs more than half of it.
-    let mut client = server.connect();
-    std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(client.ask("POST /", &[2; 600_000]).status, 200);
-    drop(server);
-    let server = Server::start(&folder.0, "-m");
-    assert!(server.said.contains(" 1 object"), "{}", server.said);
 }
 
 #[test]
@@ -394,7 +413,8 @@ fn what_an_interrupted_formatting_leaves_is_made_again_and_nothing_else() {
 
 #[test]
 fn what_is_posted_and_deleted_at_once_is_gone() {
-    for way in ["", "-m", "-m --each"] {
+    let ways = ["", "-m", "-m --each", "-m --uring", "-m --each --uring"];
+    for (_, way) in possible("what_is_posted_and_deleted", &ways) {
         let folder = Folder::new("at-once");
         let server = Server::start(&folder.0, &format!("-L 1 {way}"));
         let mut client = server.connect();
@@ -415,7 +435,8 @@ fn what_is_posted_and_deleted_at_once_is_gone() {
 #[test]
 fn threads_share_a_map() {
     const CLIENTS: usize = 8;
-    for (i, way) in ["", "-m", "-m --each"].iter().enumerate() {
+    let ways = ["", "-m", "-m --each", "-m --uring", "--each --uring"];
+    for (i, way) in possible("threads_share_a_map", &ways) {
         let folder = Folder::new(&format!("shared{i}"));
         let server = Server::start(&folder.0, &format!("-B -L 4 -p 3 {way}"));
         std::thread::scope(|scope| {
