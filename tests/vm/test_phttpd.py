@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""phttpd in both modes, as curl and wrk see it."""
+"""phttpd in its modes, as curl, wrk and nmload see it."""
 
 import contextlib
 import hashlib
@@ -10,11 +10,11 @@ import socket
 import pytest
 
 import vm as vmlib
-from phttpd import PORT
+from phttpd import PORT, nmload
 from upheaval import reachable
 
 VM_OPTIONS = dict(programs=[vmlib.TOP / "build/cargo/release/examples/echo"])
-MODES = {"epoll": "", "stack": "-i eth0"}
+MODES = {"epoll": "", "uring": "--uring", "stack": "-i eth0"}
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def serving(vm, mode, options="-l 64 -c"):
     assert job.wait() == 0, job.output()
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=["epoll", "stack"])
 def mode(request):
     """Where the server's bytes come from."""
     return request.param
@@ -43,6 +43,7 @@ def url(vm, path="/", six=False):
     return f"http://[{nic.guest6}]:{PORT}{path}" if six else f"http://{nic.guest}:{PORT}{path}"
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("six", [False, True], ids=["ipv4", "ipv6"])
 def test_get_and_post(vm, mode, six):
     with serving(vm, mode):
@@ -76,6 +77,13 @@ def test_echo_is_byte_exact_with_the_offloads_of_the_driver_on(vm, mode, tmp_pat
     assert (tmp_path / "got").read_bytes() == data
 
 
+@pytest.mark.parametrize("how", ["", "--echo"])
+def test_peers_that_do_not_read_are_held_off_by_uring(vm, how):
+    with serving(vm, "uring"):
+        nmload(vm.nics[0], f"slow -c 3 -p 1 --most 20000000 {how}")
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_wrk_of_50_connections_has_no_errors(vm, mode):
     with serving(vm, mode):
         out = vmlib.host(f"wrk -t1 -c50 -d3s {url(vm)}").out
