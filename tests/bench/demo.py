@@ -19,7 +19,7 @@ import vm as vmlib  # noqa: E402
 from server import WORKLOADS, Server  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--servers", default="epoll,stack-copy,stack", help="epoll-each: commits each request by itself")
+parser.add_argument("--servers", default="epoll,stack-copy,stack", help="epoll-each: commits each request by itself; uring: io_uring")
 parser.add_argument("--workloads", help="default: rpc,wal,wal+10us; with another NIC than e1000 rpc")
 parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
 parser.add_argument("--queues", type=int, default=1, help="of the NIC; as many threads and vCPUs")
@@ -215,7 +215,8 @@ def draw(made, base):
             axis.set_title(title)
         line[0].set_ylabel(TITLES[workload])
         line[0].legend()
-    figure.suptitle(f"phttpd, 64-byte answers, {PLACE}: plain sockets (epoll) and stack port")
+    sockets = ", ".join(kind for kind in options.servers.split(",") if not kind.startswith("stack"))
+    figure.suptitle(f"phttpd, 64-byte answers, {PLACE}: plain sockets ({sockets}) and stack port")
     figure.savefig(f"{base}.svg")
     figure.savefig(f"{base}.png", dpi=100)
 

@@ -20,9 +20,9 @@ PMEM = 512
 FILLED = 4000
 
 # How each server is run in the guest. The same program with the same options, but for where its bytes come from ...
-SERVERS = {"epoll": "", "epoll-each": "", "stack-copy": "-i eth0", "stack": "-i eth0"}
+SERVERS = {"epoll": "", "epoll-each": "", "uring": "--uring", "stack-copy": "-i eth0", "stack": "-i eth0"}
 # ... and, where bodies are stored, where it keeps them, some 3,700 of them. With -x most of its MB are buffers of the kernel.
-STORES = {"epoll": "-L 4", "epoll-each": "-L 4 --each", "stack-copy": "-L 4", "stack": "-L 16 -x"}
+STORES = {"epoll": "-L 4", "epoll-each": "-L 4 --each", "uring": "-L 4", "stack-copy": "-L 4", "stack": "-L 16 -x"}
 # Options for each workload, and what wrk does.
 WORKLOADS = {
     "rpc": (None, ""),
@@ -56,7 +56,7 @@ class Turn(NamedTuple):
 class Server:
     """A virtual machine with one server in it, paused except during its turns.
 
-    The epoll server runs on the stock driver of the kernel package, the stack port on the patched one.
+    Those over plain sockets run on the stock driver of the kernel package, the stack port on the patched one.
     """
 
     def __init__(self, kind, counting=None, noting="", nic="e1000", smp=1, workload="rpc", stores=False, more=""):
@@ -68,10 +68,11 @@ class Server:
         if stores:
             options["pmem"] = PMEM
         driver = vmlib.nicmodel.driver_of(nic)
-        self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=[] if SERVERS[kind] else [driver],
+        stack_port = "-i" in SERVERS[kind].split()
+        self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=[] if stack_port else [driver],
                            nic=nic, smp=smp, **options)
         nic = self.vm.nics[0]
-        if SERVERS[kind]:
+        if stack_port:
             self.vm.run("modprobe netmap")
         self.vm.run(f"modprobe {driver} && nic-setup {'-a 0 ' if smp > 1 else ''}{nic.name} {nic.guest}/24")
         if stores:
