@@ -15,7 +15,6 @@ use crate::{
     sys::log::complain,
 };
 use kernel::{
-    fmt,
     prelude::*,
     sync::Arc, //
 };
