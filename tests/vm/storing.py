@@ -2,6 +2,11 @@
 """phttpd with a store in a guest, and nmstore against it from the client's side."""
 
 import contextlib
+import fcntl
+import socket
+import struct
+import termios
+import time
 
 import vm as vmlib
 from phttpd import PORT
@@ -59,3 +64,36 @@ def nmstore(vm, mode, journal, what, timeout=100, options=""):
 def url(vm, path="/"):
     """Address of the server in the guest."""
     return f"http://{vm.nics[0].guest}:{PORT}{path}"
+
+
+def ask(*requests):
+    """Requests as one connection pipelines them: method, path, body."""
+    return b"".join(f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                    for method, path, body in requests)
+
+
+def answers(connection, number):
+    """So many answers: status and body."""
+    with connection.makefile("rb") as source:
+        for _ in range(number):
+            status = int(source.readline().split()[1])
+            length = 0
+            while (line := source.readline().strip()):
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            yield status, source.read(length)
+
+
+def connect(vm, port=0):
+    """A connection that sends at once what it is given; from this port."""
+    connection = socket.create_connection((vm.nics[0].guest, PORT), 20, ("", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def delivered(connection):
+    """Waits until the guest has acknowledged everything."""
+    end = time.monotonic() + 20
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -2,6 +2,7 @@
 """NICs with several queues: a ring and a thread for each, connections on the thread of their queue, and what changes
 queues and rings under load."""
 
+import contextlib
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import socket
 
 import pytest
 
+import storing
 import vm as vmlib
 from nicmodel import resets
 from phttpd import PORT, nmload, registered
@@ -167,3 +169,45 @@ def test_long_frames_come_in_several_slots(vm):
         vmlib.host(f"ip link set {nic.tap} mtu 1500")
     carrier(vm)
     usable(vm)
+
+
+def test_what_another_thread_has_stored_is_whole_or_not_there(vm):
+    """While that one makes its batch durable in parts, as with each record that it is to drop."""
+    if vm.queues == 1:
+        pytest.skip("one thread only")
+    folder = "/dev/shm/whole"
+    try:
+        with storing.serving(vm, "zero-copy-log", f"-L 48 -p {vm.queues} -e 50000000", folder) as job, contextlib.ExitStack() as stack:
+
+            def store(peer, body=b"o" * 600):
+                peer.sendall(storing.ask(("POST", "/", body)))
+                head = b""
+                while b"ghijkl" not in head:
+                    head += peer.recv(4096)
+                return int(re.search(rb"Location: /(\d+)", head)[1])
+
+            threads = {}
+            for port in random.sample(range(20_000, 32_000), 40):
+                peer = stack.enter_context(storing.connect(vm, port))
+                threads.setdefault(store(peer) % vm.queues, peer)
+                if len(threads) == 2:
+                    break
+            writer, reader = threads.values()
+            # With the record in one segment, whose buffer is the ring's until all of it has been looked at; and in the one before.
+            for apart in (False, True):
+                old = [store(writer) for _ in range(10)]
+                new, body = f"/{old[-1] + vm.queues}", os.urandom(600)
+                vm.run(f"kill -STOP {job.pid}")
+                post, drops = storing.ask(("POST", "/", body)), storing.ask(*(("DELETE", f"/{number}", b"") for number in old))
+                for part in (post, drops) if apart else (post + drops,):
+                    writer.sendall(part)
+                    storing.delivered(writer)
+                vm.run(f"kill -CONT {job.pid}")
+                status = 404
+                while status == 404:
+                    reader.sendall(storing.ask(("GET", new, b"")))
+                    (status, got), = storing.answers(reader, 1)
+                assert (status, got) == (200, body), apart
+                assert [status for status, _ in storing.answers(writer, 11)] == [200] * 11
+    finally:
+        vm.run(f"rm -rf {folder}")

@@ -2,20 +2,15 @@
 """phttpd's stores: nothing that was acknowledged is lost, and what goes wrong is said."""
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import signal
-import socket
-import struct
-import termios
-import time
 
 import pytest
 
 import vm as vmlib
-from storing import MODES, NMSTORE, PORT, nmstore, nmstore_command, serving, start, url
+from storing import MODES, NMSTORE, PORT, answers, ask, connect, delivered, nmstore, nmstore_command, serving, start, url
 from upheaval import stop
 
 # Objects that are stored over 50 connections; `make test-crash` takes 100,000.
@@ -179,38 +174,6 @@ def test_threads_have_a_log_each_and_share_a_map(vm, mode, tmp_path):
         assert "fewer threads" in refused(vm, f"-i eth0 -m -x -B -d /mnt/pm/{mode} -p 4")
     with serving(vm, mode, "-p 3"):
         nmstore(vm, mode, journal, "verify", options="--least 600")
-
-
-def ask(*requests):
-    """Requests as one connection pipelines them: method, path, body."""
-    return b"".join(f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-                    for method, path, body in requests)
-
-
-def answers(connection, number):
-    """So many answers: status and body."""
-    with connection.makefile("rb") as source:
-        for _ in range(number):
-            status = int(source.readline().split()[1])
-            length = 0
-            while (line := source.readline().strip()):
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            yield status, source.read(length)
-
-
-def connect(vm):
-    connection = socket.create_connection((vm.nics[0].guest, PORT), 20)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-def delivered(connection):
-    """Waits until the guest has acknowledged everything."""
-    end = time.monotonic() + 20
-    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_is_asked_for_where_it_comes_is_answered(vm):

@@ -54,8 +54,8 @@ enum State {
     Head,
     /// Within a body.
     Body { body: Body, answer: Answer },
-    /// A request for something that may have come with the same input.
-    Loading(Answer),
+    /// A request about something that may have come with the same input.
+    Waiting(Answer),
     /// The rest of a generated body is to be sent.
     Filling { left: u64, keep: bool },
     /// No request is read any more; once all is sent the connection ends.
@@ -117,7 +117,7 @@ impl Connection {
 
     /// True if the last input must be done with before the answers go on.
     pub fn waits(&self) -> bool {
-        matches!(self.state, State::Loading(_))
+        matches!(self.state, State::Waiting(_))
     }
 
     /// Take input, put out answers. Returns how much of the input was taken;
@@ -145,7 +145,7 @@ impl Connection {
                     }
                     self.state = if *keep { State::Head } else { State::Closing };
                 }
-                State::Loading(answer) => {
+                State::Waiting(answer) => {
                     let answer = *answer;
                     if shared.store.as_ref().is_some_and(Store::busy) {
                         return taken;
@@ -304,8 +304,8 @@ impl Connection {
                 Ok(number) => left = site.stored(out, keep, number),
                 Err(status) => site.status(out, status, keep, head_only),
             },
-            (Kind::Load, Some(store)) if store.busy() => {
-                self.state = State::Loading(answer);
+            (Kind::Load | Kind::Remove, Some(store)) if store.busy() => {
+                self.state = State::Waiting(answer);
                 return;
             }
             (Kind::Load, Some(store)) => {

@@ -171,22 +171,29 @@ impl Held {
     }
 
     /// Answer with bytes of a kept buffer. `own`: it is this thread's, so that
-    /// it stays until the slots have been sent that name it.
-    pub fn send(&self, kept: &mut Kept, segment: Segment, own: bool, out: &mut impl Out) {
+    /// it stays until the slots have been sent that name it. `None`: there are
+    /// no such bytes, and nothing was put.
+    #[must_use]
+    pub fn send(
+        &self,
+        kept: &mut Kept,
+        segment: Segment,
+        own: bool,
+        out: &mut impl Out,
+    ) -> Option<()> {
         let Place::Packet(index) = segment.place() else {
-            return;
+            return None;
         };
-        let Some(shared) = kept.share(index) else {
-            return;
-        };
+        let shared = kept.share(index)?;
         let at = usize::from(segment.offset);
         let bytes = self.memory.bytes(shared.as_ref());
-        let bytes = bytes.get(at..at + usize::from(segment.len)).unwrap_or(&[]);
+        let bytes = bytes.get(at..at + usize::from(segment.len))?;
         if own {
             out.put_held(shared, at, bytes);
         } else {
             out.put(bytes);
         }
+        Some(())
     }
 
     /// No body is in this buffer any more. It is spare once it is certain that

@@ -245,8 +245,10 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// True if what was stored of the present input cannot be loaded before all
-    /// of that has been looked at.
+    /// True if what was stored of the present input can neither be loaded nor
+    /// removed before all of that has been looked at: its buffer is still the
+    /// ring's, and to remove a record makes what came before it durable, so that
+    /// other threads may look for that.
     #[inline]
     pub fn busy(&self) -> bool {
         self.held.as_ref().is_some_and(Held::busy)
@@ -354,7 +356,8 @@ impl<'a> Store<'a> {
         // A buffer may be named in slots only if no other thread gives it up.
         let alone = thread == self.own && self.shelves.turn.is_none();
         let held = self.held.as_ref().map(|held| (held, alone));
-        match books {
+        // Whether all that is wanted of it was put; nothing is of what is not there.
+        let whole = match books {
             Books::Log(log) => {
                 // Another thread's client must not see what a crash may take
                 // back, be that a record or that it is gone.
@@ -362,25 +365,33 @@ impl<'a> Store<'a> {
                     true => log.get(seq),
                     false => log.get_durable(seq),
                 };
-                found.is_some_and(|found| {
+                found.map(|found| {
                     let block = |segment| log.block(segment);
-                    answer((found.len(), found.segments()), begin, block, held, kept);
-                    true
+                    answer((found.len(), found.segments()), begin, block, held, kept)
                 })
             }
-            Books::Map(map) => map.get(&object.name).is_some_and(|found| {
+            Books::Map(map) => map.get(&object.name).map(|found| {
                 let block = |segment| map.block(segment);
-                answer((found.len(), found.segments()), begin, block, held, kept);
-                true
+                answer((found.len(), found.segments()), begin, block, held, kept)
             }),
+        };
+        if whole.is_some_and(|whole| whole.is_none()) {
+            // The head has gone out already. That must never happen; if it does,
+            // better no answer at all than one that lacks something.
+            self.dirty = true;
+            let error = io::Error::other("a packet buffer of what is stored is missing");
+            self.failed.get_or_insert(error);
         }
+        whole.is_some()
     }
 
     /// Drop what was asked for: the value of a key, or the records up to a
     /// number. False: there is no such thing.
     pub fn remove(&mut self, object: &Object) -> Result<bool, Status> {
         self.take_turn();
-        match &mut self.shelf().books {
+        let mut shelf = self.shelf();
+        let Shelf { books, kept, .. } = &mut *shelf;
+        match books {
             Books::Map(map) => {
                 self.dirty = true;
                 Ok(map.delete(&object.name))
@@ -397,7 +408,11 @@ impl<'a> Store<'a> {
                     return Ok(false);
                 }
                 self.dirty = true;
-                // It may be of this batch, and only what is durable can go.
+                // It may be of this batch, and only what is durable can go. Other
+                // threads get to see all of the batch: with its buffers.
+                if let Some(held) = &mut self.held {
+                    held.keep(kept);
+                }
                 if let Err(error) = log.commit() {
                     self.failed = Some(error);
                     return Err(Status::FULL);
@@ -458,23 +473,25 @@ impl<'a> Store<'a> {
 }
 
 /// Answer with an object: its length and pieces. Blocks are found by `block`,
-/// packet buffers in `kept`.
+/// packet buffers in `kept`. `None`: a piece is missing.
+#[must_use]
 fn answer<'o, 's, O: Out + 'o>(
     (len, segments): (u64, impl Iterator<Item = Segment>),
     begin: impl FnOnce(u64) -> Option<&'o mut O>,
     block: impl Fn(Segment) -> &'s [u8],
     held: Option<(&Held, bool)>,
     kept: &mut Kept,
-) {
+) -> Option<()> {
     let Some(out) = begin(len) else {
-        return;
+        return Some(());
     };
     for segment in segments {
         match (segment.place(), held) {
             (Place::Block(_), _) => out.put(block(segment)),
-            (Place::Packet(_), Some((held, own))) => held.send(kept, segment, own, out),
+            (Place::Packet(_), Some((held, own))) => held.send(kept, segment, own, out)?,
             // Only a store with a pool has such segments.
-            (Place::Packet(_), None) => {}
+            (Place::Packet(_), None) => return None,
         }
     }
+    Some(())
 }

@@ -8,15 +8,17 @@ use netmap_storage::{LogShape, MapShape, Pool};
 use super::written::Written;
 use super::*;
 
+fn medium(name: &str, n: usize) -> Medium {
+    let name = format!("phttpd-{name}-{n}-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let made = Written::create(&path, 1 << 20, true, std::time::Duration::ZERO).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    Medium::Written(made)
+}
+
 /// A store of a log for each of two threads, or of one map for both.
 fn shelves(name: &str, keys: bool) -> Shelves {
-    let medium = |n| {
-        let name = format!("phttpd-{name}-{n}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let made = Written::create(&path, 1 << 20, true, std::time::Duration::ZERO).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        Medium::Written(made)
-    };
+    let medium = |n| medium(name, n);
     let log = LogShape::for_bytes(1 << 20, 1024);
     let map = MapShape::for_bytes(1 << 20, 1024);
     let books = |n| match keys {
@@ -111,4 +113,30 @@ fn after_a_failed_commit_nobody_answers() {
     // It only reads, but what it reads may go.
     assert!(get(&mut two, "/a").is_some());
     assert!(two.commit().is_err());
+}
+
+#[test]
+fn an_answer_that_lacks_a_buffer_is_never_sent() {
+    let pool = Pool {
+        buffers: 8,
+        buf_size: 2048,
+        id: 1,
+    };
+    let shape = LogShape::for_bytes(1 << 20, 1024);
+    let mut log = Log::format(medium("lost", 0), shape, pool).unwrap();
+    let mut body = Body::new();
+    log.hold(&mut body, Segment::packet(3, 0, 4), b"text")
+        .unwrap();
+    let seq = log.append(&mut body).unwrap();
+    log.commit().unwrap();
+    let shelves = Shelves::new(vec![Shelf::new(Books::Log(log))], false);
+    let mut one = store(&shelves, 0);
+    one.held = Some(Held::new(
+        netmap::Memory::anonymous(1 << 16).unwrap(),
+        vec![],
+    ));
+    one.commit().unwrap();
+    // Its head says otherwise.
+    assert_eq!(get(&mut one, &format!("/{seq}")), Some(vec![]));
+    assert!(one.commit().is_err());
 }
