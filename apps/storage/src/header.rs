@@ -139,6 +139,19 @@ impl Header {
 
     /// Read the head of a store of this kind and pool.
     pub(crate) fn open(bytes: &[u8], kind: Kind, pool: Pool) -> Result<Header, Error> {
+        let header = Header::read(bytes)?;
+        if header.kind != kind {
+            return Err(Error::Kind);
+        }
+        if header.pool != pool {
+            let file = header.pool;
+            return Err(Error::OtherPool { file, given: pool });
+        }
+        Ok(header)
+    }
+
+    /// Read the head of any store.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Header, Error> {
         let Some(line) = bytes.first_chunk::<LINE>() else {
             return Err(Error::Truncated {
                 have: bytes.len() as u64,
@@ -154,9 +167,11 @@ impl Header {
         if u32_at(line, 8) != VERSION {
             return Err(Error::Version(u32_at(line, 8)));
         }
-        if u32_at(line, 12) != kind as u32 {
-            return Err(Error::Kind);
-        }
+        let kinds = [Kind::Log, Kind::Map];
+        let kind = kinds
+            .into_iter()
+            .find(|&kind| u32_at(line, 12) == kind as u32);
+        let kind = kind.ok_or(Error::Kind)?;
         let header = Header {
             kind,
             salt: u64_at(line, 16),
@@ -175,10 +190,6 @@ impl Header {
             return Err(Error::Damaged("head"));
         }
         header.fits(bytes.len())?;
-        if header.pool != pool {
-            let file = header.pool;
-            return Err(Error::OtherPool { file, given: pool });
-        }
         Ok(header)
     }
 

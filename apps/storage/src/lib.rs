@@ -46,6 +46,7 @@ mod memory;
 mod pool;
 mod segment;
 mod store;
+mod used;
 mod word;
 
 pub use error::Error;
@@ -56,3 +57,4 @@ pub use map::{Entry, Map, MapShape, MAX_KEY};
 pub use memory::{Heap, Memory, LINE};
 pub use pool::{Buffers, NoBuffers, Pool, Slab};
 pub use segment::{Body, Place, Segment};
+pub use used::used;

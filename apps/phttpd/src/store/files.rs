@@ -13,15 +13,15 @@ use netmap::{ExtraBuf, Format, Memory, PoolParams, Port};
 use netmap_storage::{Buffers, Log, LogShape, Map, NoBuffers, Pool, Slab};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::first::{settle, First};
-use super::room::{log_shape, map_shape, pool_bytes, reserve, shape_bytes};
+use super::first::{folder, settle, First};
+use super::room::{log_shape, map_shape, pool_buffers, pool_bytes, reserve, shape_bytes};
 use super::written::{create_medium, fill, open_medium};
 use super::{Books, Held, Part, Recycle, Shelf, Shelves};
 use crate::during;
 use crate::options::Storage;
 
 /// Bytes of a packet buffer.
-const BUFFER: u32 = 2048;
+pub const BUFFER: u32 = 2048;
 /// MB where nothing is said.
 const DEFAULT_MB: u64 = 64;
 /// Threads that options can ask for.
@@ -90,13 +90,20 @@ impl<'a> Files<'a> {
                 path.display()
             )));
         }
+        let folder = folder(path);
+        std::fs::metadata(folder).map_err(during(format_args!(
+            "{}: its folder {}",
+            path.display(),
+            folder.display()
+        )))?;
         let threads = usize::from(threads);
         // Threads have a log each, and share a map.
         let count = if options.keys { 1 } else { threads };
         let paths: Vec<PathBuf> = (0..count).map(|n| name(path, options.keys, n)).collect();
+        let mark = beside(path, "formatting");
         let first = match options.format {
-            true => None,
-            false => First::begin(&beside(path, "formatting"), &all_names(path))?,
+            true => First::again(&mark)?,
+            false => First::begin(path, &mark, &all_names(path))?,
         };
         let mut files = Files {
             fresh: options.format || first.is_some(),
@@ -161,9 +168,19 @@ impl<'a> Files<'a> {
         self.pool.as_ref().map(|pool| (pool, claims))
     }
 
-    fn open_pool(&self, path: &Path) -> io::Result<PoolFile> {
+    /// A file is about to be made.
+    fn making(&mut self, path: &Path) -> io::Result<()> {
+        self.first.as_mut().map_or(Ok(()), |first| first.make(path))
+    }
+
+    fn open_pool(&mut self, path: &Path) -> io::Result<PoolFile> {
         let what = |error| during(path.display())(error);
         let old = !self.fresh;
+        if !old {
+            // Before anything is made of that size.
+            self.new_buffers(path, pool_bytes(self.megabytes()))?;
+            self.making(path)?;
+        }
         let mut how = OpenOptions::new();
         let file = how
             .read(true)
@@ -230,26 +247,24 @@ impl<'a> Files<'a> {
         PoolParams::for_stack(self.threads as u16, SLOTS, BUFFER)
     }
 
-    /// Buffers of a new pool of `len` bytes: what is behind interfaces and
-    /// rings, in whole pages.
+    /// Buffers of a new pool of `len` bytes, if they are enough.
     fn new_buffers(&self, path: &Path, len: u64) -> io::Result<u32> {
-        let params = self.pool_params();
-        let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
-        let before = page(params.if_num, params.if_size) + page(params.ring_num, params.ring_size);
-        let buffers = len.saturating_sub(before) / u64::from(BUFFER);
-        self.enough(path, u32::try_from(buffers).map_err(fail)?)
+        self.enough(path, pool_buffers(self.pool_params(), len).map_err(fail)?)
     }
 
     /// `buffers`, if they are enough to serve with.
     fn enough(&self, path: &Path, buffers: u32) -> io::Result<u32> {
-        if buffers <= self.kernels_share(buffers) {
-            return Err(fail(format_args!(
-                "{}: too small for {} thread(s), -L must be larger",
-                path.display(),
-                self.threads
-            )));
+        let enough = |buffers| buffers > self.kernels_share(buffers);
+        if enough(buffers) {
+            return Ok(buffers);
         }
-        Ok(buffers)
+        let new = |mb| pool_buffers(self.pool_params(), pool_bytes(mb));
+        let least = (1..).find(|&mb| new(mb).map_or(true, enough)).unwrap_or(0);
+        Err(fail(format_args!(
+            "{}: too small for {} thread(s), a new one needs -L {least} at least",
+            path.display(),
+            self.threads
+        )))
     }
 
     /// The files of a new store, and their bytes.
@@ -361,7 +376,8 @@ impl<'a> Files<'a> {
         let share = self.share();
         if self.books.is_empty() {
             let pool = self.identity(ports.first());
-            for path in &self.paths {
+            for path in &self.paths.clone() {
+                self.making(path)?;
                 let (books, how) = self.make(path, pool)?;
                 eprintln!("phttpd: {}: new; {how}", path.display());
                 self.books.push(books);

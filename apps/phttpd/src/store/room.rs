@@ -5,11 +5,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::num::TryFromIntError;
 use std::path::{Path, PathBuf};
 
+use netmap::PoolParams;
 use netmap_storage::{LogShape, MapShape};
 use rustix::fs::FallocateFlags;
 
+use super::files::BUFFER;
 use super::written::lock;
 use crate::during;
 
@@ -58,6 +61,14 @@ pub fn shape_bytes(
 /// Bytes of a pool's file: whole pages.
 pub fn pool_bytes(megabytes: u64) -> u64 {
     megabytes * 1_000_000 / 4096 * 4096
+}
+
+/// Buffers of a new pool of `len` bytes: what is behind interfaces and rings, in
+/// whole pages.
+pub fn pool_buffers(params: PoolParams, len: u64) -> Result<u32, TryFromIntError> {
+    let page = |n: u32, size: u32| (u64::from(n) * u64::from(size)).next_multiple_of(4096);
+    let before = page(params.if_num, params.if_size) + page(params.ring_num, params.ring_size);
+    u32::try_from(len.saturating_sub(before) / u64::from(BUFFER))
 }
 
 /// Give each file so many bytes at least. What they hold stays.
