@@ -3,6 +3,8 @@
 //! that was acknowledged is there and that nothing is half there.
 #![forbid(unsafe_code)]
 
+#[path = "../nmstore/forget.rs"]
+mod forget;
 #[path = "../nmstore/journal.rs"]
 mod journal;
 #[path = "../nmstore/put.rs"]
@@ -55,6 +57,8 @@ struct Options {
 enum What {
     /// Store objects, and write the journal
     Put(put::Put),
+    /// Delete old objects; the journal remembers that
+    Forget(forget::Forget),
     /// Compare what there is with the journal
     Verify(verify::Verify),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
     nmtools::watchdog("nmstore", Duration::from_secs(options.timeout));
     let outcome = match &options.what {
         What::Put(put) => put.run(&options),
+        What::Forget(forget) => forget.run(&options),
         What::Verify(verify) => verify.run(&options),
     };
     nmtools::report("nmstore", outcome)

@@ -2,6 +2,7 @@
 //! Store objects of mixed sizes over many connections.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -42,7 +43,14 @@ pub struct Put {
     /// The store may be full: go on with the next object
     #[arg(long)]
     full: bool,
+
+    /// Say so once this many requests were acknowledged
+    #[arg(long, default_value_t = 0)]
+    tell: u64,
 }
+
+/// Requests that were acknowledged until now, by all connections.
+static ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
 
 /// What a connection has done.
 #[derive(Default)]
@@ -172,6 +180,10 @@ impl Put {
                 if let Some(entry) = done.entries.last_mut() {
                     entry.acknowledged = true;
                     entry.number = location;
+                }
+                let before = ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
+                if before + 1 == self.tell {
+                    println!("put: acknowledged={}, going on", self.tell);
                 }
             }
             (507, _) if self.full => {

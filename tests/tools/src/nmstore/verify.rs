@@ -9,7 +9,7 @@ use clap::Args;
 use nmtools::client::Client;
 use nmtools::Outcome;
 
-use crate::journal::{allowed, Id, Journal};
+use crate::journal::{allowed, Id, Journal, What};
 use crate::Options;
 
 #[derive(Args)]
@@ -90,7 +90,12 @@ impl Verify {
     fn of_log(&self, journal: &Journal) -> Result<Vec<Question>, String> {
         let mut numbers: BTreeMap<u64, Id> = BTreeMap::new();
         let mut sent: BTreeSet<Id> = BTreeSet::new();
+        let mut dropped = self.dropped;
         for entry in journal.objects.values().flatten() {
+            if entry.what == What::Delete {
+                dropped = dropped.max(entry.number.unwrap_or(0));
+                continue;
+            }
             match entry.number.filter(|_| entry.acknowledged) {
                 Some(number) => {
                     if let Some(other) = numbers.insert(number, entry.id) {
@@ -116,12 +121,14 @@ impl Verify {
         let question = |number: u64| Question {
             path: format!("/{number}"),
             allowed: match numbers.get(&number) {
-                _ if number <= self.dropped => vec![None],
+                _ if number <= dropped => vec![None],
                 Some(id) => vec![Some(*id)],
                 None => sent.clone(),
             },
         };
-        Ok((1..=end).map(question).collect())
+        // A few of those that were dropped will do.
+        let first = dropped.saturating_sub(self.beyond) + 1;
+        Ok((first..=end).map(question).collect())
     }
 
     fn ask(&self, options: &Options, questions: &[Question]) -> io::Result<Seen> {
