@@ -40,12 +40,26 @@ def nmload(nic, what, timeout=60, six=False):
     return vmlib.host(f"{NMLOAD} {server(nic, six)} {what} -t {timeout}", timeout=timeout + 20).out
 
 
+def sockets(vm):
+    """Sockets of each ring of all stack ports."""
+    return [int(count) for count in re.findall(r"ring \d+ sockets (\d+)", vm.run("cat /sys/kernel/debug/netmap/ports").out)]
+
+
+def awaited(look, wanted, timeout):
+    """What `look` counts, after a while in which that may become `wanted`."""
+    end = time.monotonic() + timeout
+    while (count := look()) != wanted and time.monotonic() < end:
+        time.sleep(0.2)
+    return count
+
+
 def registered(vm, wanted=0, timeout=10):
     """Sockets of all stack ports, after a while in which they may become `wanted`."""
-    end = time.monotonic() + timeout
-    while True:
-        listing = vm.run("cat /sys/kernel/debug/netmap/ports").out
-        count = sum(int(count) for count in re.findall(r"ring \d+ sockets (\d+)", listing))
-        if count == wanted or time.monotonic() > end:
-            return count
-        time.sleep(0.2)
+    return awaited(lambda: sum(sockets(vm)), wanted, timeout)
+
+
+def accepted(vm, wanted=0, timeout=10):
+    """Connections that servers in the guest have, over stack ports or not, after a while in which they may become `wanted`."""
+    # Those that nobody has accepted yet have no inode.
+    listing = f"ss -tenH state established 'sport = :{PORT}'"
+    return awaited(lambda: len(re.findall(r" ino:[1-9]", vm.run(listing).out)), wanted, timeout)

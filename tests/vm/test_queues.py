@@ -13,7 +13,7 @@ import pytest
 import storing
 import vm as vmlib
 from nicmodel import resets
-from phttpd import PORT, nmload, registered
+from phttpd import PORT, nmload, registered, sockets
 from test_nic import carrier, receiving, usable
 from upheaval import Load, answer, reachable, serving
 
@@ -25,11 +25,6 @@ def packets(vm, way):
     found = re.findall(rf"{way}_queue_(\d+)_packets: (\d+)|{way}-(\d+)\.packets: (\d+)", vm.run("ethtool -S eth0").out)
     counts = {int(a or c): int(b or d) for a, b, c, d in found}
     return [counts[number] for number in range(vm.queues)]
-
-
-def sockets(vm):
-    """Sockets of each ring."""
-    return [int(count) for count in re.findall(r"ring \d+ sockets (\d+)", vm.run("cat /sys/kernel/debug/netmap/ports").out)]
 
 
 def ask(peer):

@@ -61,10 +61,11 @@ def established(address, port=PORT):
 
 class Wrk:
     """wrk while the block runs, whose connections are all live and busy when it begins: requests that were answered, and how
-    often a connection failed in reading or writing, are known after it."""
+    often a connection failed in reading or writing, are known after it. `count` tells how many connections the server has."""
 
-    def __init__(self, vm, connections=30, index=0, port=PORT):
+    def __init__(self, vm, connections=30, index=0, port=PORT, count=registered):
         self.vm = vm
+        self.count = count
         self.connections = connections
         self.server = vm.nics[index].guest, port
         self.command = ["wrk", "-t1", f"-c{connections}", "-d60s", f"http://{vm.nics[index].guest}:{port}/"]
@@ -74,7 +75,7 @@ class Wrk:
     def __enter__(self):
         before = int(self.counter.read_text())
         self.process = subprocess.Popen(self.command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        live = registered(self.vm, self.connections)
+        live = self.count(self.vm, self.connections)
         if live < self.connections:
             self._end()
         assert live >= self.connections, f"{live} connections of wrk"
