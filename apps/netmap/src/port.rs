@@ -252,6 +252,7 @@ impl Port {
         self.tx.clear();
         self.rx.clear();
         Ok(Scribbler {
+            name: self.name.clone(),
             fd: self.fd.try_clone()?,
             map,
             interface,
@@ -296,10 +297,7 @@ impl Port {
     /// EPROTONOSUPPORT: not TCP. ENOTCONN: neither connected nor connecting.
     /// EOPNOTSUPP: something else owns the socket.
     pub fn register_socket(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
-        let nr_fd = u32::try_from(number).map_err(|_| Errno::BADF)?;
-        let mut body = NmreqPstFdReg { nr_fd, pad1: 0 };
-        Ok(fence::control(self.fd.as_fd(), &self.name, &mut body)?)
+        register_socket(self.fd.as_fd(), &self.name, socket)
     }
 
     /// The name of `nic` on the same stack port: `pst:0` gives `pst:eth0`.
@@ -311,6 +309,18 @@ impl Port {
         }
         Ok(name)
     }
+}
+
+/// PST_FD_REG on a descriptor of the port `name`.
+pub(crate) fn register_socket(
+    port: BorrowedFd<'_>,
+    name: &str,
+    socket: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    let nr_fd = u32::try_from(number).map_err(|_| Errno::BADF)?;
+    let mut body = NmreqPstFdReg { nr_fd, pad1: 0 };
+    Ok(fence::control(port, name, &mut body)?)
 }
 
 impl Drop for Port {

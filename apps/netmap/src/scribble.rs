@@ -3,7 +3,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::fence::{self, Map};
 /// What is left of a [`crate::Port`] given up with [`crate::Port::scribble`]:
 /// its descriptor and its memory, without rings that anybody relies on.
 pub struct Scribbler {
+    pub(crate) name: String,
     pub(crate) fd: OwnedFd,
     pub(crate) map: Arc<Map>,
     pub(crate) interface: usize,
@@ -56,6 +57,11 @@ impl Scribbler {
     /// NIOCRXSYNC.
     pub fn rxsync(&self) -> io::Result<()> {
         Ok(fence::rxsync(self.fd.as_fd())?)
+    }
+
+    /// As [`crate::Port::register_socket`].
+    pub fn register_socket(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        crate::port::register_socket(self.fd.as_fd(), &self.name, socket)
     }
 
     /// poll() for everything.

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Opens a port and writes random things all over its memory while it syncs.
 //! With --listen it has sockets on a stack port, so that there is traffic to
-//! spoil. Whatever the kernel answers is fine, as long as it survives.
+//! spoil; with --rings a thread for each ring, which syncs its own and spoils
+//! all. Whatever the kernel answers is fine, as long as it survives.
 #![forbid(unsafe_code)]
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -19,6 +22,11 @@ use nmtools::Outcome;
 struct Options {
     /// Port, e.g. pst:1 or netmap:eth0
     port: String,
+
+    /// Rings of a stack port, with a thread each; 0: all that there are, with
+    /// one thread
+    #[arg(short, long, default_value_t = 0)]
+    rings: u16,
 
     /// NIC to attach to it; may be repeated
     #[arg(short = 'i', long = "nic")]
@@ -48,36 +56,106 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome {
-    let port = Builder::new(&options.port)?
-        .extra_bufs(options.extra)
-        .open()?;
-    for nic in &options.nics {
-        port.attach(nic)?;
-    }
-    let mut random = Random::new(options.seed);
-    let listener = options
-        .listen
-        .map(|port| TcpListener::bind(("::", port)))
-        .transpose()?;
-    // Sockets are registered through a second descriptor: the first one gives
-    // up its port to be scribbled on.
-    let registrar = match &listener {
-        Some(listener) => {
-            listener.set_nonblocking(true)?;
-            Some(Port::open(&options.port))
-        }
-        None => None,
+    let names: Vec<String> = match options.rings {
+        0 => vec![options.port.clone()],
+        rings => (0..rings)
+            .map(|ring| format!("{}-{ring}", options.port))
+            .collect(),
     };
-    let registrar = registrar.transpose().unwrap_or_else(|error| {
-        eprintln!("nmhostile: no second descriptor: {error}");
-        None
-    });
-    let victim = port.scribble()?;
+    let open = |name: &String| {
+        Builder::new(name)?
+            .rings(options.rings)
+            .extra_bufs(options.extra)
+            .open()
+    };
+    let ports: Vec<Port> = names.iter().map(open).collect::<Result<_, _>>()?;
+    for nic in &options.nics {
+        ports[0].attach(nic)?;
+    }
+    let victims: Vec<Scribbler> = ports
+        .into_iter()
+        .map(Port::scribble)
+        .collect::<Result<_, _>>()?;
+    let door = options
+        .listen
+        .map(|port| Door::new(port, &victims))
+        .transpose()?;
+    // All of one memory, which each thread can reach.
+    let rings: Vec<Range<usize>> = victims.iter().flat_map(Scribbler::rings).cloned().collect();
     let end = Instant::now() + Duration::from_secs(options.duration);
+    let (rounds, errors) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for (number, victim) in victims.iter().enumerate() {
+            let random = Random::new(options.seed + 1000 * number as u64);
+            let (rings, door, rounds, errors) = (&rings, &door, &rounds, &errors);
+            scope.spawn(move || {
+                let (more, failed) = spoil(victim, rings, door.as_ref(), random, end);
+                rounds.fetch_add(more, Relaxed);
+                errors.fetch_add(failed, Relaxed);
+            });
+        }
+    });
+    let registered: Vec<String> = door
+        .iter()
+        .flat_map(|door| &door.registered)
+        .map(|count| count.load(Relaxed).to_string())
+        .collect();
+    println!(
+        "hostile done: rounds={} errors={} rings={} registered={} bytes={}",
+        rounds.load(Relaxed),
+        errors.load(Relaxed),
+        rings.len(),
+        registered.join(","),
+        victims[0].len()
+    );
+    Ok(())
+}
+
+/// Where connections come in, which are given to the rings.
+struct Door<'a> {
+    listener: TcpListener,
+    victims: &'a [Scribbler],
+    next: AtomicUsize,
+    /// How many each ring has got.
+    registered: Vec<AtomicU64>,
+}
+
+impl<'a> Door<'a> {
+    fn new(port: u16, victims: &'a [Scribbler]) -> std::io::Result<Door<'a>> {
+        let listener = TcpListener::bind(("::", port))?;
+        listener.set_nonblocking(true)?;
+        Ok(Door {
+            listener,
+            victims,
+            next: AtomicUsize::new(0),
+            registered: victims.iter().map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    /// The next connection, if there is one, and whether it could be given to
+    /// a ring: each in its turn, whoever asks.
+    fn accept(&self) -> Option<(TcpStream, bool)> {
+        let (socket, _) = self.listener.accept().ok()?;
+        let ring = self.next.fetch_add(1, Relaxed) % self.victims.len();
+        let done = self.victims[ring].register_socket(socket.as_fd()).is_ok();
+        self.registered[ring].fetch_add(u64::from(done), Relaxed);
+        Some((socket, done))
+    }
+}
+
+/// Syncs one descriptor's rings and spoils all; how often, and how many calls
+/// failed.
+fn spoil(
+    victim: &Scribbler,
+    rings: &[Range<usize>],
+    door: Option<&Door<'_>>,
+    mut random: Random,
+    end: Instant,
+) -> (u64, u64) {
     let mut sockets = Vec::new();
-    let (mut rounds, mut errors, mut registered) = (0u64, 0u64, 0u64);
+    let (mut rounds, mut errors) = (0u64, 0u64);
     while Instant::now() < end {
-        scribble(&victim, &mut random, rounds % 64 == 63);
+        scribble(victim, rings, &mut random, rounds % 64 == 63);
         let result = match random.below(4) {
             0 => victim.txsync(),
             1 => victim.rxsync(),
@@ -86,32 +164,23 @@ fn run(options: &Options) -> Outcome {
                 .map(|_| ()),
         };
         errors += u64::from(result.is_err());
-        if let (Some(listener), Some(registrar)) = (&listener, &registrar) {
-            while let Ok((socket, _)) = listener.accept() {
-                match registrar.register_socket(socket.as_fd()) {
-                    Ok(()) => registered += 1,
-                    Err(_) => errors += 1,
-                }
-                sockets.push(socket);
-            }
-            if sockets.len() > 200 {
-                let at = random.below(sockets.len() as u64) as usize;
-                sockets.swap_remove(at);
-            }
+        while let Some((socket, done)) = door.and_then(Door::accept) {
+            errors += u64::from(!done);
+            sockets.push(socket);
+        }
+        if sockets.len() > 200 {
+            let at = random.below(sockets.len() as u64) as usize;
+            sockets.swap_remove(at);
         }
         rounds += 1;
     }
-    println!(
-        "hostile done: rounds={rounds} errors={errors} registered={registered} bytes={}",
-        victim.len()
-    );
-    Ok(())
+    (rounds, errors)
 }
 
 /// Spoil what the kernel reads most: cursors and slots. Now and then all of
 /// the memory.
-fn scribble(victim: &Scribbler, random: &mut Random, everything: bool) {
-    for ring in victim.rings() {
+fn scribble(victim: &Scribbler, rings: &[Range<usize>], random: &mut Random, everything: bool) {
+    for ring in rings {
         match random.below(4) {
             // Cursors alone: the rest stays plausible.
             0 => cursors(victim, random, ring.start),
