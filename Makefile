@@ -73,8 +73,8 @@ test-in-vm-%:
 ON_EACH := tests/vm/test_queues.py
 ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py tests/vm/test_reach.py -k 'reaches or stock or leave or arrive or link_goes or unloads or hostile or changes'
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
-	tests/vm/test_slot.py tests/vm/test_offload.py -k 'without_netmap or ipv6 or stopped or offloads or 3_mib and stack or killed_under_load_and \
-	or flaps or interface or unloads_during or hostile or loss or jumbo or slot or test_offload'
+	tests/vm/test_slot.py tests/vm/test_offload.py tests/vm/test_nmgen.py -k 'without_netmap or ipv6 or stopped or offloads or 3_mib and stack or killed_under_load_and \
+	or flaps or interface or unloads_during or hostile or loss or jumbo or slot or test_offload or nmgen'
 ON_FOUR := tests/vm/test_phttpd.py tests/vm/test_lifecycle.py tests/vm/test_netem.py -k 'killed_under_load_and and stack or hostile or loss'
 # The X540 has another port than the 82599, and is the same else.
 ON_X540 := tests/vm/test_queues.py tests/vm/test_lifecycle.py -k 'with_the_thread or ring_sizes or jumbo'
