@@ -71,7 +71,8 @@ test-in-vm-%:
 
 # What the driver of a NIC and the number of its queues can break.
 ON_EACH := tests/vm/test_queues.py
-ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py tests/vm/test_reach.py -k 'reaches or stock or leave or arrive or link_goes or unloads or hostile or changes'
+ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py tests/vm/test_reach.py -k 'reaches or stock or leave or arrive or link_goes or unloads or hostile or changes \
+	or host_rings or host_goes'
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
 	tests/vm/test_slot.py tests/vm/test_offload.py tests/vm/test_nmgen.py -k 'without_netmap or ipv6 or stopped or offloads or 3_mib and stack or killed_under_load_and \
 	or flaps or interface or unloads_during or hostile or loss or jumbo or slot or test_offload or nmgen'
