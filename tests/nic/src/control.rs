@@ -53,6 +53,14 @@ fn direction(word: &str) -> Result<Direction, String> {
     }
 }
 
+/// Frames in a million.
+fn share(number: u32) -> Result<u32, String> {
+    if number > 1_000_000 {
+        return Err(format!("{number}: more than a million in a million"));
+    }
+    Ok(number)
+}
+
 fn obey(core: &mut Core, words: &[&str]) -> Result<String, String> {
     let Core { device, bus, .. } = core;
     match *words {
@@ -67,10 +75,16 @@ fn obey(core: &mut Core, words: &[&str]) -> Result<String, String> {
                 Direction::Transmit => &mut bus.faults.transmit,
             };
             match fault {
-                "drop" => trouble.drop = number,
-                "corrupt" => trouble.corrupt = number,
+                "drop" => trouble.drop = share(number)?,
+                "corrupt" => trouble.corrupt = share(number)?,
                 "delay" => trouble.delay = Duration::from_micros(number.into()),
-                _ => bus.faults.stall(side, number as usize),
+                _ => {
+                    let queues = device.queues();
+                    if number as usize >= queues {
+                        return Err(format!("{number}: the card has {queues} queues"));
+                    }
+                    bus.faults.stall(side, number as usize);
+                }
             }
         }
         ["clear"] => {
@@ -102,4 +116,59 @@ fn obey(core: &mut Core, words: &[&str]) -> Result<String, String> {
         _ => return Err(format!("unknown command: {}", words.join(" "))),
     }
     Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::complaints::Complaints;
+    use crate::device::{Bus, Device};
+    use crate::ixgbe::{Ixgbe, Kind};
+    use crate::wire::Wire;
+    use crate::xl710::Xl710;
+
+    fn tell(runner: &Runner, line: &str) -> Result<String, String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        obey(&mut runner.lock(), &words)
+    }
+
+    #[test]
+    fn faults_that_cannot_be_are_refused() {
+        let cards: [(Box<dyn Device>, usize); 2] = [
+            (Box::new(Ixgbe::new(Kind::Sfp, [2, 0, 0, 0, 0, 1])), 128),
+            (Box::new(Xl710::new([2, 0, 0, 0, 0, 1])), 16),
+        ];
+        for (device, queues) in cards {
+            let bus = Bus::new(Wire::new(None).unwrap(), Complaints::default());
+            let runner = Runner::new(device, bus).unwrap();
+            for (side, direction) in [("rx", Direction::Receive), ("tx", Direction::Transmit)] {
+                let last = queues - 1;
+                assert!(tell(&runner, &format!("stall {side} {last}")).is_ok());
+                assert!(runner.lock().bus.faults.stalled(direction, last));
+                for number in [queues, 999] {
+                    let refused = tell(&runner, &format!("stall {side} {number}")).unwrap_err();
+                    assert!(refused.contains(&format!("{queues} queues")), "{refused}");
+                    assert!(!runner.lock().bus.faults.stalled(direction, number));
+                }
+                for fault in ["drop", "corrupt"] {
+                    assert!(tell(&runner, &format!("{fault} {side} 1000000")).is_ok());
+                    assert!(tell(&runner, &format!("{fault} {side} 1000001")).is_err());
+                }
+            }
+            let core = runner.lock();
+            assert_eq!(core.bus.faults.receive.drop, 1_000_000);
+            assert_eq!(core.bus.faults.transmit.corrupt, 1_000_000);
+            drop(core);
+            for line in [
+                "stall rx",
+                "stall rx 1x",
+                "stall rx -1",
+                "drop up 1",
+                "link on",
+                "fall",
+            ] {
+                assert!(tell(&runner, line).is_err(), "{line}");
+            }
+        }
+    }
 }

@@ -59,6 +59,9 @@ pub trait Device: Send {
     /// What the device is; asked once.
     fn identity(&self) -> Identity;
 
+    /// Queues of each direction that the card has, in use or not.
+    fn queues(&self) -> usize;
+
     /// Reads a register. `offset` is a multiple of 4 within the BAR. Of an access of 8 bytes each half is
     /// a read of its own; a smaller one reads the register that holds it.
     fn read(&mut self, bus: &mut Bus, bar: u8, offset: u32) -> u32;

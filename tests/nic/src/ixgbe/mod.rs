@@ -381,6 +381,10 @@ impl Device for Ixgbe {
         }
     }
 
+    fn queues(&self) -> usize {
+        regs::QUEUES
+    }
+
     fn read(&mut self, _: &mut Bus, bar: u8, offset: u32) -> u32 {
         if bar == 0 {
             self.read_register(offset)

@@ -291,6 +291,10 @@ impl Device for Xl710 {
         }
     }
 
+    fn queues(&self) -> usize {
+        QUEUES as usize
+    }
+
     fn read(&mut self, _bus: &mut Bus, bar: u8, offset: u32) -> u32 {
         if bar != 0 {
             return 0;
