@@ -2,13 +2,16 @@
 """A NIC in netmap mode and what else wants it: XDP, VLANs, and whoever unbinds its driver or pulls it out of its slot."""
 
 import contextlib
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 import vm as vmlib
 from accounting import buffers, settled
 from conftest import restarted
-from phttpd import PORT, nmload
+from phttpd import NMLOAD, PORT, nmload, registered
 from test_nic import carrier, receiving, usable
 from upheaval import Load, answer, reachable, serving
 from vlanpeer import VlanPeer
@@ -170,12 +173,23 @@ def test_a_card_is_pulled_out_of_its_slot(vm, holder, request, port):
         if port == "pst:0":
             with serving(vm):
                 reachable(vm)
-                vmlib.host(f"/src/build/cargo/release/nmload {nic.guest}:{PORT} -t 20 echo -n 1000000 -c 10")
-                load = vm.spawn(f"while :; do ping -c 1 -W 1 {nic.host}; done")
-                pull(vm)
-                # The server is still there for other NICs.
-                assert vm.run(f"curl -s -f -m 10 127.0.0.1:{PORT}/ | wc -c").out.strip() == "64"
-                load.kill()
+                pings = vm.spawn(f"while :; do ping -c 1 -W 1 {nic.host}; done")
+                with flood(vm, 10) as load:
+                    pull(vm)
+                    # The data that was on its way waits in the sockets. TCP gives up after a quarter of an hour; here it is sooner.
+                    assert unacknowledged(vm)
+                    vm.run("cd /proc/sys/net/ipv4; echo 3 >tcp_retries2; echo 2 >tcp_orphan_retries")
+                    end = time.monotonic() + 60
+                    while left := unacknowledged(vm):
+                        assert time.monotonic() < end, left
+                        time.sleep(0.5)
+                    # The server has been told of each of them, and has closed it.
+                    assert registered(vm, 0, timeout=2) < 10
+                    # It is still there for other NICs.
+                    assert vm.run(f"curl -s -f -m 10 127.0.0.1:{PORT}/ | wc -c").out.strip() == "64"
+                    # The client misses its answers.
+                    assert load.wait(60) != 0
+                pings.kill()
         else:
             job = receiving(vm, port, "-n 1 --idle 60")
             sender = vm.spawn(f"exec nmpkt {port} send -n 1000000 -w 0 -r 1000")
@@ -187,6 +201,29 @@ def test_a_card_is_pulled_out_of_its_slot(vm, holder, request, port):
         vm.check_log()
     finally:
         holder.drop()
+
+
+@contextlib.contextmanager
+def flood(vm, connections):
+    """Echo that does not end before half a minute is over: data flows on all connections when the block begins."""
+    nic = vm.nics[0]
+    answers = Path(f"/sys/class/net/{nic.tap}/statistics/rx_packets")
+    load = subprocess.Popen([NMLOAD, f"{nic.guest}:{PORT}", "-t", "30", "echo", "-n", "4000000000", "-c", str(connections)])
+    try:
+        assert registered(vm, connections) == connections
+        before, end = int(answers.read_text()), time.monotonic() + 20
+        while int(answers.read_text()) < before + 2000:
+            assert time.monotonic() < end and load.poll() is None
+            time.sleep(0.05)
+        yield load
+    finally:
+        load.kill()
+        load.wait()
+
+
+def unacknowledged(vm):
+    """Connections of the server whose peer has not acknowledged all data."""
+    return [line for line in vm.run(f"ss -tnH 'sport = :{PORT}'").out.splitlines() if line.split()[2] != "0"]
 
 
 def pull(vm):
