@@ -76,7 +76,9 @@ ON_ONE := tests/vm/test_nic.py tests/vm/test_stock.py tests/vm/test_reach.py -k 
 ON_TWO := tests/vm/test_load.py tests/vm/test_phttpd.py tests/vm/test_streams.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
 	tests/vm/test_slot.py tests/vm/test_offload.py tests/vm/test_nmgen.py -k 'without_netmap or ipv6 or stopped or offloads or 3_mib and stack or killed_under_load_and \
 	or flaps or interface or unloads_during or hostile or loss or jumbo or slot or test_offload or nmgen'
-ON_FOUR := tests/vm/test_phttpd.py tests/vm/test_lifecycle.py tests/vm/test_netem.py -k 'killed_under_load_and and stack or hostile or loss'
+# The stack port's own part on one queue and on four: what is in ON_TWO or tested on the e1000, as far as queues may matter.
+ON_OTHER := tests/vm/test_streams.py tests/vm/test_phttpd.py tests/vm/test_lifecycle.py tests/vm/test_netem.py \
+	-k 'stack and (3_mib or killed_under_load_and) or test_ipv6 or flaps or hostile or loss or rest_of_the_host'
 # The X540 has another port than the 82599, and is the same else.
 ON_X540 := tests/vm/test_queues.py tests/vm/test_lifecycle.py -k 'with_the_thread or ring_sizes or jumbo'
 
@@ -89,10 +91,11 @@ test-nics: vm-modules env-apps ## drivers and queues, on the modelled NICs, two 
 test-on-%:
 	$(call on_nic,2,$(ON_TWO))
 	$(call on_nic,1,$(ON_ONE))
+	$(call on_nic,1,$(ON_OTHER))
 	$(call on_nic,1,$(ON_EACH))
 	$(call on_nic,2,$(ON_EACH))
 	$(call on_nic,4,$(ON_EACH))
-	$(call on_nic,4,$(ON_FOUR))
+	$(call on_nic,4,$(ON_OTHER))
 
 test-on-x540:
 	$(call on_nic,2,$(ON_X540))
