@@ -177,3 +177,38 @@ fn what_is_wrong_is_said_in_the_users_words() {
         assert!(start(least).contains("opening"));
     }
 }
+
+#[test]
+fn nothing_of_an_older_store_is_left_by_a_formatting() {
+    for (old, new) in [
+        ("-m -p 3", "-m"),
+        ("-m -p 3", "-m -B"),
+        ("-m -B", "-m -p 2"),
+    ] {
+        let folder = Folder::new("older");
+        let server = Server::start(&folder.0, &format!("-L 1 {old}"));
+        let line = |way: &str| {
+            if way.contains("-B") {
+                "PUT /a"
+            } else {
+                "POST /"
+            }
+        };
+        assert_eq!(server.connect().ask(line(old), b"old").status, 200);
+        drop(server);
+        let server = Server::start(&folder.0, &format!("-L 1 --format {new}"));
+        assert_eq!(server.connect().ask(line(new), b"precious").status, 200);
+        let said = refused(&folder.0, &format!("--format {old}"));
+        assert!(said.contains("in use"), "{said}");
+        drop(server);
+        let server = Server::start(&folder.0, new);
+        assert!(server.said.contains(" 1 object"), "{}", server.said);
+        drop(server);
+        for args in ["-m -p 3", "-m -B", "-m"]
+            .iter()
+            .filter(|args| **args != new)
+        {
+            refused(&folder.0, args);
+        }
+    }
+}

@@ -13,7 +13,7 @@ use netmap::{ExtraBuf, Format, Memory, PoolParams, Port};
 use netmap_storage::{Buffers, Log, LogShape, Map, NoBuffers, Pool, Slab};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::first::{folder, settle, First};
+use super::first::{clear, folder, settle, First};
 use super::room::{log_shape, map_shape, pool_buffers, pool_bytes, reserve, shape_bytes};
 use super::written::{create_medium, fill, open_medium};
 use super::{Books, Held, Part, Recycle, Shelf, Shelves};
@@ -121,6 +121,11 @@ impl<'a> Files<'a> {
         }
         if options.format {
             reserve(&files.sizes(&pool)?)?;
+            let kept =
+                |name: &PathBuf| files.paths.contains(name) || options.zero_copy && *name == pool;
+            let mut others = all_names(path);
+            others.retain(|name| !kept(name));
+            clear(&others)?;
         }
         if options.zero_copy {
             files.pool = Some(files.open_pool(&pool)?);

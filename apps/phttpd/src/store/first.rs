@@ -135,6 +135,25 @@ impl Drop for First {
     }
 }
 
+/// Remove what an older store of another shape has left of these files: a new
+/// one would be taken for a part of it.
+pub fn clear(files: &[PathBuf]) -> io::Result<()> {
+    let mut held = Vec::new();
+    for path in files.iter().filter(|path| there(path)) {
+        let file = File::open(path).map_err(during(path.display()))?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(in_use(path));
+        }
+        held.push((path, file));
+    }
+    for (path, _) in &held {
+        fs::remove_file(path).map_err(during(path.display()))?;
+    }
+    held.first().map_or(Ok(()), |(path, _)| {
+        settle(path).map_err(during(path.display()))
+    })
+}
+
 fn there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
