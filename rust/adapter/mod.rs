@@ -262,6 +262,12 @@ pub(crate) trait Backend: Send + Sync {
     /// What the rings of its port are to be like; does not change.
     fn shape(&self) -> Shape;
 
+    /// Whether the port's name still leads to it. A NIC that has gone, or has another name by now,
+    /// leaves its own to others. The registry's lock is held.
+    fn named(&self) -> bool {
+        true
+    }
+
     /// The port is there, with rings. Called once; rtnl and the registry's lock are held.
     ///
     /// # Errors

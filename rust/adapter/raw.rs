@@ -103,6 +103,13 @@ impl Backend for Raw {
         self.shape
     }
 
+    fn named(&self) -> bool {
+        self.wire().is_ok_and(|wire| {
+            let nic = wire.nic.lock();
+            nic.as_ref().is_some_and(|nic| nic.dev().name() == self.name)
+        })
+    }
+
     fn open(&self, port: &Arc<Port>, rtnl: &Rtnl) -> Result {
         let name = CStr::from_bytes_until_nul(&self.name).map_err(|_| EINVAL)?;
         let dev = NetDev::by_name(&port.net, name, rtnl).ok_or(ENXIO)?;

@@ -51,7 +51,7 @@ impl Registry {
     fn find(&mut self, name: &Name, net: &Net) -> Option<&mut Entry> {
         self.entries
             .iter_mut()
-            .find(|e| e.port.name == *name && e.port.net == *net)
+            .find(|e| e.port.name == *name && e.port.net == *net && e.port.backend.named())
     }
 
     /// A number that no open port has.

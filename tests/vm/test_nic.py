@@ -291,6 +291,43 @@ def test_driver_unloads_while_the_rings_are_in_use(vm):
     usable(vm)
 
 
+def test_program_that_does_not_let_go_of_a_nic_that_has_gone_keeps_it_from_nobody(vm):
+    job = receiving(vm, "netmap:eth0", "-n 1 --idle 30")
+    job.kill(19)
+    try:
+        vm.run(f"rmmod {vm.driver} && modprobe {vm.driver}")
+        vm.nics_ready()
+        reachable(vm)
+        vm.run("nmpkt netmap:eth0 send -n 100 -l 60")
+        reachable(vm)
+    finally:
+        job.kill(18)
+    assert job.wait(10) != 0
+    assert "the port has failed" in job.output(), job.output()
+    usable(vm)
+
+
+def test_name_leads_to_who_has_it_now(vm):
+    sent = "cat /sys/class/net/{}/statistics/tx_packets"
+    job = receiving(vm, "netmap:eth0", "-n 1 --idle 60")
+    try:
+        vm.run("ip link set eth0 name old0 && ip link set eth1 name eth0")
+        try:
+            carrier(vm, "eth0")
+            before = int(vm.run(sent.format("old0")).out), int(vm.run(sent.format("eth0")).out)
+            vm.run("nmpkt netmap:eth0 send -n 500 -l 60")
+            after = int(vm.run(sent.format("old0")).out), int(vm.run(sent.format("eth0")).out)
+            assert after[0] - before[0] < 50 and after[1] - before[1] >= 500, (before, after)
+        finally:
+            vm.run("ip link set eth0 name eth1; ip link set old0 name eth0")
+    finally:
+        job.kill(9)
+        job.wait()
+    for index in (0, 1):
+        carrier(vm, f"eth{index}")
+        usable(vm, index)
+
+
 def test_hostile_program_on_raw_rings_harms_nobody(vm):
     with serving(vm), Load(vm.nics[0].guest) as load:
         for seed, port in enumerate(("netmap:eth1", "netmap:eth1*", "netmap:eth1^")):

@@ -11,9 +11,9 @@ use rustix::net::{self, ipproto, sockopt, AddressFamily, SocketFlags, SocketType
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// A socket that several threads may have on the same address. "::" takes IPv4,
-/// too, and becomes 0.0.0.0 where there is no IPv6.
-pub fn listen(address: IpAddr, port: u16) -> io::Result<OwnedFd> {
+/// A socket, not listening yet, that several threads may have on the same
+/// address. "::" takes IPv4, too, and becomes 0.0.0.0 where there is no IPv6.
+pub fn bind(address: IpAddr, port: u16) -> io::Result<OwnedFd> {
     match open(SocketAddr::new(address, port)) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
             if address.is_ipv6() && address.is_unspecified() =>
@@ -40,8 +40,12 @@ fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
     // Accepted sockets inherit it: answers are written whole.
     sockopt::set_tcp_nodelay(&socket, true)?;
     net::bind(&socket, &address)?;
-    net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// From here on connections come.
+pub fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(net::listen(socket, BACKLOG)?)
 }
 
 /// The port that a socket listens on.

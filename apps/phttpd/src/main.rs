@@ -97,15 +97,11 @@ fn run(options: &Options) -> io::Result<()> {
     let mut tcp_port = options.port;
     let mut listeners: Vec<OwnedFd> = Vec::new();
     for _ in 0..options.threads {
-        let listener = listen::listen(options.address, tcp_port)
+        let listener = listen::bind(options.address, tcp_port)
             .map_err(during(format_args!("listening on port {tcp_port}")))?;
         // With -P 0 the first one is given a number, which the others share.
         tcp_port = listen::port(listener.as_fd())?;
         listeners.push(listener);
-    }
-    if let ([first, _, ..], false) = (listeners.as_slice(), options.nics.is_empty()) {
-        // The thread that polls a NIC queue accepts the connections that come in there.
-        netmap::steer(first, options.threads).map_err(during("steering connections"))?;
     }
     let files = store::Files::open(&options.storage, options.threads)?;
     let mut ports = stack::open(options, files.as_ref())?;
@@ -113,6 +109,15 @@ fn run(options: &Options) -> io::Result<()> {
         Some(files) => files.finish(&mut ports)?,
         None => Default::default(),
     };
+    // Only now: nobody is to wait for a recovery, or for a server that cannot start.
+    for listener in &listeners {
+        listen::listen(listener.as_fd())
+            .map_err(during(format_args!("listening on port {tcp_port}")))?;
+    }
+    if let ([first, _, ..], false) = (listeners.as_slice(), options.nics.is_empty()) {
+        // The thread that polls a NIC queue accepts the connections that come in there.
+        netmap::steer(first, options.threads).map_err(during("steering connections"))?;
+    }
     let (mut ports, mut parts) = (ports.into_iter(), parts.into_iter());
 
     std::thread::scope(|scope| {
