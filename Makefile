@@ -101,7 +101,7 @@ test-on-x540:
 	$(call on_nic,2,$(ON_X540))
 
 .PHONY: test-crash
-test-crash: vm-modules env-apps ## stores of 100,000 objects, 100 crashes under load; CRASH_SEED=n for other ones
+test-crash: vm-modules env-apps ## stores of 100,000 objects through deaths and reboots, 100 crashes under load; CRASH_SEED=n for other ones
 	@$(ENV) env STORE_OBJECTS=$(or $(STORE_OBJECTS),100000) CRASH_POINTS=$(or $(CRASH_POINTS),100) CRASH_SEED=$(or $(CRASH_SEED),1) \
 		python3 -m pytest -p no:cacheprovider tests/vm/test_store.py tests/vm/test_crash.py -k "restart or crash"
 
