@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a frame costs that goes through a NIC's netmap rings, and through the kernel's own path: guest instructions.
+"""What a frame costs that goes through a NIC's netmap rings, and through the kernel's own path: guest instructions; and how many
+frames go through per second.
 
 Run by hand:  qemu=$(scripts/env --net scripts/counter); scripts/env python3 tests/bench/raw.py --count $qemu --nic ixgbe
 
-Each figure is the difference of two runs of different lengths, so that opening, closing and waiting cancel out.
+Instructions are the difference of two runs of different lengths, so that opening, closing and waiting cancel out. Rates are
+measured in machines of their own, in which nothing is counted; without --count there are only these. They are those of the
+emulated NIC and CPU, whose vCPUs share one core of this machine, and of what floods the NIC from another, and differ from run to
+run: medians of three.
 """
 
 import argparse
@@ -12,8 +16,10 @@ import itertools
 import re
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
@@ -29,18 +35,22 @@ RING = 2048
 PKTGEN = ("pktgen_thread_worker [pktgen]", "kthread_should_stop", "__local_bh_enable_ip", "__rcu_read_lock", "__rcu_read_unlock",
           "_raw_spin_lock", "_raw_spin_unlock")
 
+STOCK_TX, STOCK_RX = "stock driver tx (pktgen)", "stock driver rx (XDP_DROP)"
 
-def flood(tap, frames, count):
-    """Sends so many of the frames into a tap, round and round, as fast as it goes."""
+
+def flood(tap, frames, count=None, until=None):
+    """Sends so many of the frames into a tap, round and round, as fast as it goes, or until an event."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
         raw.bind((tap, 0))
         for frame in itertools.islice(itertools.cycle(frames), count):
-            while True:
+            while until is None or not until.is_set():
                 try:
                     raw.send(frame)
                     break
                 except OSError:  # the tap's queue is full
                     time.sleep(0.0002)
+            if until is not None and until.is_set():
+                break
 
 
 def numbers(text):
@@ -65,23 +75,27 @@ def capture(tap, machine, count):
 
 
 class Bench:
-    """One machine with one NIC."""
+    """One machine with one NIC. `count`: the QEMU that counts, or None."""
 
-    def __init__(self, nic, smp, count, stock, lines):
-        self.counter = Counter(count, "blocks")
+    def __init__(self, nic, smp, count, stock, lines=0):
+        self.counter = Counter(count, "blocks") if count else None
         self.lines = lines
         self.frames = []
         self.counted = None
+        self.rate = 0
         # The XL710 drops what does not fit its packet buffer, which is all that it has until somebody looks: 4,000 frames. A short and
         # a long run have as many bursts, so that the time between them cancels out.
         self.bursts = 22 if nic == "i40e" else 1
         driver = self.driver = vmlib.nicmodel.driver_of(nic)
         self.vm = vmlib.VM(name="raw", mitigations=False, pin=True, nic=nic, smp=smp,
                            stock=[driver] if stock else [], modules=["pktgen"],
-                           **self.counter.options())
+                           **(self.counter.options() if count else {}))
         if not stock:
             self.vm.run("modprobe netmap")
         self.vm.run(f"modprobe {driver} && ethtool -G eth0 rx {RING} && nic-setup eth0 {self.vm.nics[0].guest}/24")
+        # ixgbe looks at UDP's addresses alone otherwise, and all flows are one queue's; others need not be told, or have one queue.
+        self.vm.run("ethtool -N eth0 rx-flow-hash udp4 sdfn", check=False)
+        self.queues = int(self.vm.run("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").out)
 
     def close(self):
         """Ends the machine, after a look at its kernel log."""
@@ -109,8 +123,10 @@ class Bench:
         return (long.total() / (many - few),)
 
     def send(self, count):
-        """nmgen tx."""
-        return numbers(self.vm.run(f"nmgen tx netmap:eth0 -n {count} -t 120", timeout=180).out)["frames"]
+        """nmgen tx, so many on each ring."""
+        told = numbers(self.vm.run(f"nmgen tx netmap:eth0 -n {count} -t 120", timeout=180).out)
+        self.rate = told["pps"]
+        return told["frames"]
 
     def pour(self, count):
         """So many frames for the guest, all of which wait before the first one gets in: what receives them is never ahead.
@@ -133,8 +149,7 @@ class Bench:
         It pauses between its looks, so that it finds the ring nearly full each time as under a load that is too much for it. Otherwise
         the emulated NIC, which is slower than any receiver, would decide what a frame costs.
         """
-        job = self.vm.spawn("exec nmgen rx netmap:eth0 -i 2 -p 50 -t 120")
-        self.vm.run("sleep 1; until grep -q 1 /sys/class/net/eth0/carrier; do usleep 50000; done; sleep 4")
+        job = self.receiver("-p 50")
         self.pour(count)
         # Asking the guest costs it instructions, so it is asked once, when it must have ended.
         time.sleep(12)
@@ -142,13 +157,59 @@ class Bench:
             raise vmlib.VMError(job.output())
         return numbers(job.output())["frames"]
 
-    def drop(self, count):
-        """An XDP program that drops what pour() has: in the driver where that can, else behind it."""
+    def receiver(self, options=""):
+        """nmgen rx, when the link is up."""
+        job = self.vm.spawn(f"exec nmgen rx netmap:eth0 -i 2 -t 120 {options}")
+        self.vm.run("sleep 1; until grep -q 1 /sys/class/net/eth0/carrier; do usleep 50000; done; sleep 4")
+        return job
+
+    def dropper(self):
+        """An XDP program that drops, in the driver where that can, else behind it; when the link is up."""
         where = "generic" if self.driver == "e1000" else "native"
         job = self.vm.spawn(f"exec xdp eth0 drop {where}")
         self.vm.run("sleep 3; until grep -q 1 /sys/class/net/eth0/carrier; do usleep 50000; done; sleep 4")
         if "attached" not in job.output():
             raise vmlib.VMError(job.output())
+        return job
+
+    def sent(self, run, count):
+        """Frames per second of `run(count)`, as it tells itself: the median of three times."""
+        told = []
+        for _ in range(3):
+            run(count)
+            told.append(self.rate)
+        return median(told)
+
+    def flooded(self, start):
+        """Frames per second that whoever `start` starts gets of more than he can take: the median of three times."""
+        return median(self.flooded_once(start) for _ in range(3))
+
+    def flooded_once(self, start):
+        """The same once, for two seconds by the guest's clock."""
+        job, over = start(), threading.Event()
+        sender = threading.Thread(target=flood, args=(self.vm.nics[0].tap, self.frames, None, over))
+        sender.start()
+        try:
+            # The NIC's own count, or its queues': both are up to date when ethtool asks.
+            look = r"cut -d' ' -f1 /proc/uptime; ethtool -S eth0 | grep -E '^ *(rx_queue_[0-9]+_packets|rx-[0-9]+.packets)' || " \
+                   r"ethtool -S eth0 | grep -E '^ *rx_packets'"
+            first, second = (self.look(out) for out in self.vm.run(f"sleep 1; {look}; echo +; sleep 2; {look}").out.split("+"))
+        finally:
+            over.set()
+            sender.join()
+            job.kill()
+            job.wait()
+        return (second[1] - first[1]) / (second[0] - first[0])
+
+    @staticmethod
+    def look(out):
+        """(seconds, frames) of what flooded() had printed."""
+        uptime, counts = out.strip().split("\n", 1)
+        return float(uptime), sum(int(count) for count in re.findall(r": (\d+)", counts))
+
+    def drop(self, count):
+        """What dropper() starts drops what pour() has."""
+        job = self.dropper()
         received = "cat /sys/class/net/eth0/statistics/rx_packets"
         before = int(self.vm.run(received).out)
         self.pour(count)
@@ -160,41 +221,67 @@ class Bench:
         return frames
 
     def pktgen(self, count):
-        """The kernel's packet generator, through the stock driver."""
-        script = f"""modprobe pktgen; cd /proc/net/pktgen; echo rem_device_all > kpktgend_0; echo add_device eth0 > kpktgend_0
-            for x in 'count {count}' 'pkt_size 60' 'delay 0' 'clone_skb 1000' 'dst_mac ff:ff:ff:ff:ff:ff' 'dst 198.18.0.2'; do
-            echo $x > eth0; done; echo start > pgctrl; cat eth0"""
+        """The kernel's packet generator, through the stock driver: so many frames on each queue, with a CPU each."""
+        options = "".join(f"echo {option} > $d; " for option in (
+            f"'count {count}'", "'pkt_size 60'", "'delay 0'", "'clone_skb 1000'", "'dst_mac ff:ff:ff:ff:ff:ff'", "'dst 198.18.0.2'",
+            "queue_map_min\\ $q", "queue_map_max\\ $q"))
+        script = f"""until grep -q 1 /sys/class/net/eth0/carrier; do usleep 50000; done; modprobe pktgen; cd /proc/net/pktgen
+            for q in $(seq 0 {self.queues - 1}); do
+                d=eth0@$q; echo rem_device_all > kpktgend_$q; echo add_device $d > kpktgend_$q; {options}
+            done
+            # It does not wait for threads that have yet to begin.
+            echo start > pgctrl; n=0
+            until [ $(cat eth0@* | grep -c pps) = {self.queues} ]; do usleep 100000; n=$((n+1)); [ $n -lt 600 ] || break; done
+            cat eth0@*"""
         out = self.vm.run(script, timeout=180).out
-        if "pps" not in out:
+        rates = re.findall(r"(\d+)pps", out)
+        if len(rates) != self.queues or out.count(f"pkts-sofar: {count} ") != self.queues:
             raise vmlib.VMError(f"pktgen: {out}")
-        return count
+        self.rate = sum(map(int, rates))
+        return count * self.queues
+
+
+def costs(options, counts, arriving):
+    """(name, instructions per frame) of each way, counted."""
+    bench = Bench(options.nic, options.smp, options.count, stock=False, lines=options.lines)
+    yield "netmap tx", *bench.cost(bench.send, counts)
+    frames = bench.frames = capture(bench.vm.nics[0].tap, bench.vm, 1000)
+    yield "netmap rx", *bench.cost(bench.receive, arriving)
+    bench.close()
+    bench = Bench(options.nic, options.smp, options.count, stock=True, lines=options.lines)
+    bench.frames = frames
+    yield STOCK_TX, *bench.cost(bench.pktgen, counts, skip=PKTGEN)
+    yield STOCK_RX, *bench.cost(bench.drop, arriving)
+    bench.close()
+
+
+def rates(options, count):
+    """(name, frames per second, queues) of each way, with nothing else to do."""
+    bench = Bench(options.nic, options.smp, None, stock=False)
+    yield "netmap tx", bench.sent(bench.send, count), bench.queues
+    frames = bench.frames = capture(bench.vm.nics[0].tap, bench.vm, 1000)
+    yield "netmap rx", bench.flooded(bench.receiver), bench.queues
+    bench.close()
+    bench = Bench(options.nic, options.smp, None, stock=True)
+    bench.frames = frames
+    yield STOCK_TX, bench.sent(bench.pktgen, count), bench.queues
+    yield STOCK_RX, bench.flooded(bench.dropper), bench.queues
+    bench.close()
 
 
 def main():
     """Measures both directions and prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", default="qemu-system-x86_64", metavar="QEMU", help="the one that scripts/counter named")
+    parser.add_argument("--count", metavar="QEMU", help="the one that scripts/counter named; else nothing is counted")
     parser.add_argument("--nic", default="e1000", help="e1000, ixgbe, x540 or i40e")
     parser.add_argument("--smp", type=int, default=1, help="CPUs of the machine, and queues of a NIC that has several")
     parser.add_argument("--frames", type=int, default=200_000, help="frames of the longer run that sends")
     parser.add_argument("--lines", type=int, default=0, help="kernel functions to print for each figure")
     options = parser.parse_args()
-    counts = (options.frames // 5, options.frames)
-    arriving = (8_800, 88_000)
-    lines = []
-    bench = Bench(options.nic, options.smp, options.count, stock=False, lines=options.lines)
-    lines.append(("netmap tx", *bench.cost(bench.send, counts)))
-    bench.frames = capture(bench.vm.nics[0].tap, bench.vm, 1000)
-    frames = bench.frames
-    lines.append(("netmap rx", *bench.cost(bench.receive, arriving)))
-    bench.close()
-    bench = Bench(options.nic, options.smp, options.count, stock=True, lines=options.lines)
-    bench.frames = frames
-    lines.append(("stock driver tx (pktgen)", *bench.cost(bench.pktgen, counts, skip=PKTGEN)))
-    lines.append(("stock driver rx (XDP_DROP)", *bench.cost(bench.drop, arriving)))
-    bench.close()
-    for name, cost in lines:
-        print(f"{options.nic}, 60-byte frames, {name:26} {cost:9.1f} instructions per frame")
+    found = dict(costs(options, (options.frames // 5, options.frames), (8_800, 88_000))) if options.count else {}
+    for name, rate, queues in list(rates(options, options.frames)):
+        cost = f" {found[name]:9.1f} instructions per frame" if found else ""
+        print(f"{options.nic}, queues: {queues}, 60-byte frames, {name:26} {rate:11,.0f} frames/s{cost}")
 
 
 if __name__ == "__main__":
