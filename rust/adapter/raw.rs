@@ -106,7 +106,8 @@ impl Backend for Raw {
     fn named(&self) -> bool {
         self.wire().is_ok_and(|wire| {
             let nic = wire.nic.lock();
-            nic.as_ref().is_some_and(|nic| nic.dev().name() == self.name)
+            nic.as_ref()
+                .is_some_and(|nic| nic.dev().name() == self.name)
         })
     }
 
