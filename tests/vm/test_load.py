@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Loading and unloading on the stock kernel."""
 
+from upheaval import reachable
+
 
 def test_kernel_is_the_archives(vm):
     version = vm.run("cat /proc/version").out
@@ -26,4 +28,6 @@ def test_patched_driver_unloads_and_loads(vm):
     for _ in range(3):
         vm.run(f"rmmod {vm.driver} && modprobe {vm.driver}")
     vm.nics_ready()
-    vm.run(f"ping -c 1 {vm.nics[0].host}")
+    # The link may go once more after it has come.
+    reachable(vm)
+    vm.run(f"ping -c 3 -i 0.2 {vm.nics[0].host}")
