@@ -251,7 +251,16 @@ impl Nics {
         for (i, nic) in self.list.lock().iter().enumerate() {
             if let Some(nic) = nic {
                 let name = nic.dev().name();
-                w.write_fmt(fmt!("  nic {} {}\n", i + 1, trimmed(&name)))?;
+                let copied: u64 = {
+                    let _bh = BhGuard::new();
+                    let queues = (0..nic.num_rx()).filter_map(|q| nic.rx(q));
+                    queues.map(|rx| rx.lock().copied).sum()
+                };
+                w.write_fmt(fmt!(
+                    "  nic {} {} copied {copied}\n",
+                    i + 1,
+                    trimmed(&name)
+                ))?;
             }
         }
         Ok(())

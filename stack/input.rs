@@ -154,6 +154,9 @@ impl Source<'_> {
             }
         }
         drop(skb);
+        if ours {
+            rx.copied += 1;
+        }
         self.copy(rx, done)
     }
 

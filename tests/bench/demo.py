@@ -19,8 +19,9 @@ import vm as vmlib  # noqa: E402
 from server import WORKLOADS, Server  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--servers", default="epoll,stack-copy,stack", help="epoll-each: commits each request by itself; uring: io_uring")
-parser.add_argument("--workloads", help="default: rpc,wal,wal+10us; with another NIC than e1000 rpc")
+parser.add_argument("--servers", default="epoll,stack-copy,stack",
+                    help="the others are compared with the first; epoll-each: commits each request by itself; uring: io_uring")
+parser.add_argument("--workloads", default="rpc,wal,wal+10us")
 parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
 parser.add_argument("--queues", type=int, default=1, help="of the NIC; as many threads and vCPUs")
 parser.add_argument("--connections", default="1,10,50,100")
@@ -31,7 +32,7 @@ parser.add_argument("--count", metavar="QEMU", help="count instructions too, wit
 parser.add_argument("--only-count", action="store_true", help="nothing else")
 options = parser.parse_args()
 
-CHOSEN = (options.workloads or ("rpc,wal,wal+10us" if options.nic == "e1000" else "rpc")).split(",")
+CHOSEN = options.workloads.split(",")
 PLACE = f"{options.nic}, " + ("one vCPU" if options.queues == 1 else f"{options.queues} queues and vCPUs")
 STORED = [workload for workload in CHOSEN if WORKLOADS.get(workload, (None,))[0] is not None]
 START = time.monotonic()
@@ -59,8 +60,7 @@ def say(text):
 def boot(kind, counting):
     """One machine with its server paused."""
     first = next(workload for workload in CHOSEN if kind in servers_of(workload))
-    threads = f"-p {options.queues} -a 0" if options.queues > 1 else ""
-    server = Server(kind, counting, workload=first, stores=bool(STORED), nic=options.nic, smp=options.queues, more=threads)
+    server = Server(kind, counting, workload=first, stores=bool(STORED), nic=options.nic, queues=options.queues)
     server.pause()
     return server
 
@@ -157,10 +157,11 @@ def pick(made, workload, kind, connections, key):
 
 
 def ratios(made, workload, kind, connections):
-    """A server's requests per second to those of epoll, pair by pair."""
-    if kind == "epoll" or "epoll" not in servers_of(workload):
+    """A server's requests per second to those of the first one, pair by pair."""
+    first = servers_of(workload)[0]
+    if kind == first:
         return []
-    base = pick(made, workload, "epoll", connections, "rps")
+    base = pick(made, workload, first, connections, "rps")
     return [b / a for a, b in zip(base, pick(made, workload, kind, connections, "rps"))]
 
 
@@ -239,7 +240,7 @@ def main():
     Path(f"{base}.json").write_text(json.dumps(made, indent=1) + "\n")
     for workload in CHOSEN:
         table(made, workload)
-    print("\nMedians over the pairs; ratio: requests/s to those of epoll, pair by pair.")
+    print("\nMedians over the pairs; ratio: requests/s to those of the first server, pair by pair.")
     draw(made, base)
     print(f"Also as a picture, build/{base.name}.svg and .png, and turn by turn in build/{base.name}.json.")
 

@@ -24,12 +24,13 @@ def main():
     parser.add_argument("--server", default="stack", choices=SERVERS)
     parser.add_argument("--workload", default="rpc", choices=WORKLOADS)
     parser.add_argument("--nic", default="e1000", help="as vm.VM knows it")
+    parser.add_argument("--queues", type=int, default=1, help="of the NIC; as many threads and vCPUs")
     parser.add_argument("--options", default="", help="more options for phttpd")
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=60, help="functions to print")
     options = parser.parse_args()
-    server = Server(options.server, counting=options.count, noting="blocks", nic=options.nic,
+    server = Server(options.server, counting=options.count, noting="blocks", nic=options.nic, queues=options.queues,
                     workload=options.workload, stores=WORKLOADS[options.workload][0] is not None, more=options.options)
     server.warm_up()
     program = Program(server.vm, server.job.pid, vmlib.TOP / "build/cargo/release/phttpd")

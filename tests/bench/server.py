@@ -15,14 +15,15 @@ REPORT = os.path.join(os.path.dirname(__file__), "report.lua")
 
 # MiB of emulated persistent memory of a machine whose server stores.
 PMEM = 512
-# Requests after which any store is full: so that what is measured is a log whose pages are mapped, and which drops its
+# Requests after which any thread's store is full: so that what is measured is a log whose pages are mapped, and which drops its
 # oldest record for each new one.
 FILLED = 4000
 
 # How each server is run in the guest. The same program with the same options, but for where its bytes come from ...
 SERVERS = {"epoll": "", "epoll-each": "", "uring": "--uring", "stack-copy": "-i eth0", "stack": "-i eth0"}
-# ... and, where bodies are stored, where it keeps them, some 3,700 of them. With -x most of its MB are buffers of the kernel.
-STORES = {"epoll": "-L 4", "epoll-each": "-L 4 --each", "uring": "-L 4", "stack-copy": "-L 4", "stack": "-L 16 -x"}
+# ... and, where bodies are stored, where each thread keeps them, some 3,700 of them. With -x all have one pool, most of which are
+# buffers of the kernel.
+STORES = {"epoll": "-L 4", "epoll-each": "-L 4 --each", "uring": "-L 4", "stack-copy": "-L 4", "stack": "-L {pool} -x"}
 # Options for each workload, and what wrk does.
 WORKLOADS = {
     "rpc": (None, ""),
@@ -32,12 +33,14 @@ WORKLOADS = {
 }
 
 
-def command(kind, workload):
-    """The server's command line."""
+def command(kind, workload, queues):
+    """The server's command line; each queue has a vCPU and a thread of its own."""
     line = f"phttpd -P {PORT} -l 64 -c {SERVERS[kind]}"
     stored, _ = WORKLOADS[workload]
     if stored is not None:
-        line += f" -d /mnt/pm -m {STORES[kind]} --recycle --format {stored}"
+        line += f" -d /mnt/pm -m {STORES[kind].format(pool=16 * queues)} --recycle --format {stored}"
+    if queues > 1:
+        line += f" -p {queues} -a 0"
     return line
 
 
@@ -59,9 +62,10 @@ class Server:
     Those over plain sockets run on the stock driver of the kernel package, the stack port on the patched one.
     """
 
-    def __init__(self, kind, counting=None, noting="", nic="e1000", smp=1, workload="rpc", stores=False, more=""):
+    def __init__(self, kind, counting=None, noting="", nic="e1000", queues=1, workload="rpc", stores=False, more=""):
         self.kind = kind
         self.workload = self.job = None
+        self.queues = queues
         self.more = more
         self.counter = Counter(counting, noting) if counting else None
         options = self.counter.options() if counting else {}
@@ -70,11 +74,11 @@ class Server:
         driver = vmlib.nicmodel.driver_of(nic)
         stack_port = "-i" in SERVERS[kind].split()
         self.vm = vmlib.VM(name=f"bench-{kind}", mitigations=False, pin=True, stock=[] if stack_port else [driver],
-                           nic=nic, smp=smp, **options)
+                           nic=nic, smp=queues, **options)
         nic = self.vm.nics[0]
         if stack_port:
             self.vm.run("modprobe netmap")
-        self.vm.run(f"modprobe {driver} && nic-setup {'-a 0 ' if smp > 1 else ''}{nic.name} {nic.guest}/24")
+        self.vm.run(f"modprobe {driver} && nic-setup {'-a 0 ' if queues > 1 else ''}{nic.name} {nic.guest}/24")
         if stores:
             self.vm.run("pmem-mount mkfs")
         self.url = f"http://{nic.guest}:{PORT}/"
@@ -88,7 +92,7 @@ class Server:
             if self.job.wait():
                 raise vmlib.VMError(f"{self.kind}: ended badly; its output:\n{self.job.output()}")
         self.workload = workload
-        self.job = self.vm.spawn(f"exec {command(self.kind, workload)} {self.more}")
+        self.job = self.vm.spawn(f"exec {command(self.kind, workload, self.queues)} {self.more}")
         self._wait()
 
     def _wait(self):
@@ -143,7 +147,7 @@ class Server:
 
     def warm_up(self):
         """Turns that count for nothing: for caches, translated code, TCP's own measurements, and until the log is full."""
-        wanted = FILLED if WORKLOADS[self.workload][0] is not None else 1
+        wanted = FILLED * self.queues if WORKLOADS[self.workload][0] is not None else 1
         while wanted > 0:
             wanted -= self.turn(50, 1).requests
 

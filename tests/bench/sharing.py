@@ -144,8 +144,7 @@ def main():
     parser.add_argument("--frames", type=int, default=5000, help="for how many to look")
     parser.add_argument("--lines", type=int, default=20, help="how many to print of each kind")
     options = parser.parse_args()
-    server = Server(options.server, counting=options.count, noting="moves", nic=options.nic, smp=QUEUES,
-                    more=f"-p {QUEUES} -a 0")
+    server = Server(options.server, counting=options.count, noting="moves", nic=options.nic, queues=QUEUES)
     queues = placed(server)
     before = interrupts(server, queues)
     sent, noted = note(server, options.connections, options.frames)

@@ -57,6 +57,8 @@ pub(crate) struct RxQueue {
     /// Frames that were taken are on their way up, without the lock: others that somebody took now
     /// might overtake them.
     pub(crate) delivering: bool,
+    /// Segments that would have stayed in their buffers, had free ones not been short.
+    pub(crate) copied: u64,
     run: Option<Running<HwRx>>,
     map: Option<Arc<PoolMap>>,
     bufs: KVec<u32>,
@@ -86,6 +88,7 @@ impl RxQueue {
         Ok(Self {
             cache: BufCache::new(pool)?,
             delivering: false,
+            copied: 0,
             run: None,
             map: Some(map),
             bufs: KVec::new(),

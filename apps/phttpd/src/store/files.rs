@@ -293,10 +293,10 @@ impl<'a> Files<'a> {
         self.options.megabytes.unwrap_or(DEFAULT_MB)
     }
 
-    /// Buffers that the rings, the NIC and what is under way need: with fewer
-    /// the kernel copies.
+    /// Buffers that the rings, the NIC's queues and what is under way need: with
+    /// fewer the kernel copies.
     fn kernels_share(&self, buffers: u32) -> u32 {
-        2 + 2 * SLOTS * self.threads as u32 + 1024 + buffers / 16 + 512
+        2 + self.threads as u32 * (2 * SLOTS + 1024 + 512) + buffers / 16
     }
 
     /// Extra buffers to ask for.
