@@ -256,11 +256,7 @@ impl Nics {
                     let queues = (0..nic.num_rx()).filter_map(|q| nic.rx(q));
                     queues.map(|rx| rx.lock().copied).sum()
                 };
-                w.write_fmt(fmt!(
-                    "  nic {} {} copied {copied}\n",
-                    i + 1,
-                    trimmed(&name)
-                ))?;
+                w.write_fmt(fmt!("  nic {} {} copied {copied}\n", i + 1, trimmed(&name)))?;
             }
         }
         Ok(())

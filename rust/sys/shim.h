@@ -149,7 +149,7 @@ void nms_net_put(struct net *net);
 /* shim/shortcut.c */
 void nms_sock_shorten(struct sock *sk);
 void nms_sock_lengthen(struct sock *sk);
-bool nms_short_receive(struct sk_buff *skb);
+bool nms_short_receive(struct sk_buff *skb, struct sk_buff **next);
 
 /* shim/pin.c */
 

@@ -36,7 +36,8 @@ CHOSEN = options.workloads.split(",")
 PLACE = f"{options.nic}, " + ("one vCPU" if options.queues == 1 else f"{options.queues} queues and vCPUs")
 STORED = [workload for workload in CHOSEN if WORKLOADS.get(workload, (None,))[0] is not None]
 START = time.monotonic()
-TITLES = {"rpc": "RPC: GET of 44 bytes", "post": "POST of 1024 bytes, not stored", "wal": "WAL: POST of 1024 bytes, stored",
+TITLES = {"rpc": "RPC: GET of 44 bytes", "post": "POST of 1024 bytes, not stored", "upload": "POST of 65,404 bytes, not stored",
+          "wal": "WAL: POST of 1024 bytes, stored",
           "wal+10us": "WAL, 10 us more per flush"}
 
 

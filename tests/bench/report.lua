@@ -1,14 +1,15 @@
 -- SPDX-License-Identifier: GPL-2.0
--- For wrk: the figures of a run as one line of JSON, unrounded. With the argument "post" the requests are
--- POSTs of 1024 bytes, 1156 with their heads, instead of GETs.
+-- For wrk: the figures of a run as one line of JSON, unrounded. With the arguments "post SIZE" the requests are
+-- POSTs of SIZE bytes, 132 of them head, instead of GETs.
 function init(args)
 	if args[1] ~= "post" then
 		return
 	end
+	local size = tonumber(args[2])
 	wrk.method = "POST"
-	wrk.body = string.rep("x", 1024)
+	wrk.body = string.rep("x", size - 132)
 	wrk.headers["X-Filler"] = ""
-	wrk.headers["X-Filler"] = string.rep("f", 1156 - #wrk.format())
+	wrk.headers["X-Filler"] = string.rep("f", size - #wrk.format())
 end
 
 function done(summary, latency, requests)

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import time
 
 import pytest
 
@@ -174,6 +176,35 @@ def test_threads_have_a_log_each_and_share_a_map(vm, mode, tmp_path):
         assert "fewer threads" in refused(vm, f"-i eth0 -m -x -B -d /mnt/pm/{mode} -p 4")
     with serving(vm, mode, "-p 3"):
         nmstore(vm, mode, journal, "verify", options="--least 600")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_kernel_has_enough_buffers_to_copy_nothing(vm, threads):
+    """However many of them the store keeps."""
+    with serving(vm, "zero-copy-log", f"-L {12 * threads} -p {threads} --recycle"), contextlib.ExitStack() as stack:
+        for _ in range(10):
+            connection = stack.enter_context(connect(vm))
+            connection.sendall(ask(*[("POST", "/", os.urandom(1000))] * 20))
+            assert [status for status, _ in answers(connection, 20)] == [200] * 20
+        listing = vm.run("cat /sys/kernel/debug/netmap/ports").out
+    assert "nic 1 eth0 copied 0\n" in listing, listing
+
+
+@pytest.mark.parametrize("mode", ["zero-copy-keys", "stack-keys"])
+def test_zero_copy_answers_from_the_buffers_that_the_store_keeps(vm, mode):
+    """TCP holds those of the ring until the peer has taken them: of heads alone, or also of what was copied."""
+    bodies = [os.urandom(20000) for _ in range(20)]
+    with serving(vm, mode, "-L 24"), connect(vm) as reader:
+        for number, body in enumerate(bodies):
+            reader.sendall(ask(("PUT", f"/{number}", body)))
+        assert [status for status, _ in answers(reader, 20)] == [200] * 20
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.sendall(ask(*[("GET", f"/{number}", b"") for number in range(20)]))
+        # Until the connection is full.
+        time.sleep(2)
+        lent = int(re.search(r"lent (\d+)", vm.run("cat /sys/kernel/debug/netmap/pools").out)[1])
+        assert [*answers(reader, 20)] == [(200, body) for body in bodies]
+    assert (lent <= 20) if mode == "zero-copy-keys" else (lent > 40), lent
 
 
 def test_what_is_asked_for_where_it_comes_is_answered(vm):

@@ -176,7 +176,7 @@ void nms_skb_receive(struct sk_buff *first)
 	for (skb = first; skb; skb = next) {
 		next = skb->next;
 		skb->next = NULL;
-		if (skb->cb[0] && nms_short_receive(skb))
+		if (skb->cb[0] && nms_short_receive(skb, &next))
 			continue;
 		skb->cb[0] = 0;
 		netif_receive_skb(skb);

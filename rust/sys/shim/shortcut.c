@@ -223,10 +223,98 @@ static void nms_account(struct sock *sk, const struct sk_buff *skb)
 }
 
 /*
- * Takes a packet that nms_skb_demux() has bound to its socket straight to TCP, as ip_rcv() and
- * tcp_v4_rcv() would. False, packet untouched: it must go the long way. RCU held, BH off.
+ * Whether the next packet, its headers included, carries what follows on the payload of this one,
+ * whose segments have `mss` bytes each: the same questions as GRO's. Data of this one is at the
+ * TCP header.
  */
-bool nms_short_receive(struct sk_buff *skb)
+static bool nms_follows(const struct sk_buff *next, const struct sk_buff *skb, unsigned int mss)
+{
+	const struct iphdr *ip = ip_hdr(skb), *ip2 = (const void *)next->data;
+	const struct tcphdr *th = tcp_hdr(skb), *th2 = (const void *)(ip2 + 1);
+	unsigned int header = th->doff * 4, more;
+
+	/* Its headers are those of TCP over IPv4 if it is bound to the same connection of IPv4. */
+	if (!next->cb[0] || next->sk != skb->sk || next->protocol != skb->protocol ||
+	    skb_headlen(next) != sizeof(*ip) + header || next->len > mss + skb_headlen(next))
+		return false;
+	more = next->data_len;
+	return more && sizeof(*ip) + skb->len + more <= IP_MAX_MTU && ip2->ihl == 5 &&
+	       ip2->tos == ip->tos && ip2->ttl == ip->ttl && ip2->frag_off == ip->frag_off &&
+	       ntohs(ip2->tot_len) == next->len && !ip_fast_csum(ip2, 5) &&
+	       ntohl(th2->seq) == ntohl(th->seq) + skb->len - header &&
+	       th2->ack_seq == th->ack_seq &&
+	       !((tcp_flag_word(th2) ^ tcp_flag_word(th)) & ~TCP_FLAG_PSH) &&
+	       !memcmp(th2 + 1, th + 1, header - sizeof(*th));
+}
+
+/* Whether TCP's checksum holds, by the NIC or else by a look at all of it. Data is at the TCP header. */
+static bool nms_verified(struct sk_buff *skb)
+{
+	if (skb->ip_summed == CHECKSUM_NONE) {
+		if (skb_checksum_validate(skb, IPPROTO_TCP, inet_compute_pseudo))
+			skb->ip_summed = CHECKSUM_NONE;
+		else
+			skb->ip_summed = CHECKSUM_UNNECESSARY;
+	}
+	return skb->ip_summed == CHECKSUM_UNNECESSARY;
+}
+
+/*
+ * Takes the packets behind this one that carry its connection's next bytes into it, as GRO does:
+ * TCP has one segment's work with them, and acknowledges once. Their payload stays where it is.
+ * Data is at the TCP header.
+ */
+static void nms_gather(struct sk_buff *skb, struct sk_buff **next)
+{
+	const __be32 special = TCP_FLAG_CWR | TCP_FLAG_ECE | TCP_FLAG_URG | TCP_FLAG_RST |
+			       TCP_FLAG_SYN | TCP_FLAG_FIN;
+	struct skb_shared_info *shinfo = skb_shinfo(skb);
+	struct iphdr *ip = ip_hdr(skb);
+	struct tcphdr *th = tcp_hdr(skb);
+	unsigned int mss = skb->len - th->doff * 4, last = mss;
+
+	if (!mss || skb->data_len != mss || tcp_flag_word(th) & special ||
+	    !(skb->dev->features & NETIF_F_GRO))
+		return;
+	while (last == mss && !th->psh && *next && nms_follows(*next, skb, mss) &&
+	       nms_verified(skb)) {
+		struct sk_buff *taken = *next;
+		bool stolen;
+		int delta;
+
+		last = taken->data_len;
+		skb_reset_network_header(taken);
+		__skb_pull(taken, sizeof(*ip));
+		if (!nms_verified(taken)) {
+			__skb_push(taken, sizeof(*ip));
+			break;
+		}
+		__skb_pull(taken, th->doff * 4);
+		if (!skb_try_coalesce(skb, taken, &stolen, &delta)) {
+			__skb_push(taken, sizeof(*ip) + th->doff * 4);
+			break;
+		}
+		skb->truesize += delta;
+		th->psh = ((const struct tcphdr *)(taken->data - th->doff * 4))->psh;
+		shinfo->gso_size = mss;
+		shinfo->gso_type = SKB_GSO_TCPV4;
+		shinfo->gso_segs = max_t(u16, shinfo->gso_segs, 1) + 1;
+		*next = taken->next;
+		skb_mark_not_on_list(taken);
+		kfree_skb_partial(taken, stolen);
+	}
+	if (shinfo->gso_segs) {
+		ip->tot_len = htons(sizeof(*ip) + skb->len);
+		ip_send_check(ip);
+	}
+}
+
+/*
+ * Takes a packet that nms_skb_demux() has bound to its socket straight to TCP, as ip_rcv() and
+ * tcp_v4_rcv() would, and with it those from `next` on that continue it. False: it must go the long
+ * way. RCU held, BH off.
+ */
+bool nms_short_receive(struct sk_buff *skb, struct sk_buff **next)
 {
 	struct sock *sk = skb->sk;
 	struct net *net = sock_net(sk);
@@ -262,6 +350,7 @@ bool nms_short_receive(struct sk_buff *skb)
 	skb->transport_header = skb->network_header + sizeof(*ip);
 	__skb_pull(skb, sizeof(*ip));
 	skb->skb_iif = dev->ifindex;
+	nms_gather(skb, next);
 	if (!nms_sum(skb, ip) || !xfrm4_policy_check(sk, XFRM_POLICY_IN, skb) ||
 	    sk_filter_trim_cap(sk, skb, th->doff * 4)) {
 		/* Refused: the long way refuses too, and counts it. */
@@ -270,8 +359,9 @@ bool nms_short_receive(struct sk_buff *skb)
 	}
 	if (skb->len > th->doff * 4)
 		nms_account(sk, skb);
-	__IP_UPD_PO_STATS(net, IPSTATS_MIB_IN, len);
-	__IP_INC_STATS(net, IPSTATS_MIB_NOECTPKTS + (ip->tos & INET_ECN_MASK));
+	__IP_UPD_PO_STATS(net, IPSTATS_MIB_IN, ntohs(ip->tot_len));
+	__IP_ADD_STATS(net, IPSTATS_MIB_NOECTPKTS + (ip->tos & INET_ECN_MASK),
+		       max_t(u16, 1, skb_shinfo(skb)->gso_segs));
 	__IP_INC_STATS(net, IPSTATS_MIB_INDELIVERS);
 	__TCP_INC_STATS(net, TCP_MIB_INSEGS);
 	memset(&TCP_SKB_CB(skb)->header.h4, 0, sizeof(struct inet_skb_parm));
