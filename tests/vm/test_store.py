@@ -164,7 +164,7 @@ def test_values_that_are_sent_are_not_overwritten_when_they_go(vm, tmp_path):
 def test_threads_have_a_log_each_and_share_a_map(vm, mode, tmp_path):
     """Also those whose packet buffers are in one pool; killed, they are recovered."""
     journal = tmp_path / "journal"
-    job = start(vm, mode, "-L 24 -p 3")
+    job = start(vm, mode, "-L 40 -p 3")
     again = "" if MODES[mode][1] else "--again 30 --delete 10"
     nmstore(vm, mode, journal, "put", options=f"-n 600 {again}")
     nmstore(vm, mode, journal, "verify", options="--least 600")

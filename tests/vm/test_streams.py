@@ -84,7 +84,7 @@ def test_slow_peers_beside_a_fast_stream(vm):
 
 
 def test_slow_peers_leave_buffers_to_others(vm):
-    # A lent buffer keeps another one from use, with which it shares a page.
+    """A lent buffer may keep another one from use, with which it shares a page, so free ones may get fewer than those that are not lent."""
     with serving(vm), ThreadPoolExecutor() as pool:
         slow = pool.submit(nmload, vm.nics[0], "slow -c 2 -p 3 --echo --most 20000000")
         seen = []
@@ -92,7 +92,7 @@ def test_slow_peers_leave_buffers_to_others(vm):
             listing = vm.run("cat /sys/kernel/debug/netmap/ports").out
             seen.append(tuple(int(re.search(rf"\b{state} (\d+)", listing)[1]) for state in ("free", "lent")))
         slow.result()
-    assert max(lent for _, lent in seen) > 400 and min(free for free, _ in seen) > 700, seen
+    assert max(lent for _, lent in seen) > 400 and min(free for free, _ in seen) > 450, seen
 
 
 @pytest.mark.parametrize("way", ["half", "reset", "cut", "asked", "empty"])
