@@ -39,6 +39,7 @@ def serving(vm, options="-i eth0", port=PORT, inside=""):
     try:
         yield job
     except BaseException:
+        print(job.output())
         job.kill(9)
         raise
     stop(job)
