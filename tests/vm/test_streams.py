@@ -170,12 +170,15 @@ def test_connected_clients(vm, six):
 
 @pytest.mark.parametrize("gro", ["on", "off"])
 def test_tcp_sees_segments_that_follow_each_other_as_one(vm, gro, tmp_path):
+    def come():
+        """Frames, and TCP's segments."""
+        return int(vm.run("cat /sys/class/net/eth0/statistics/rx_packets").out), *counters(vm, "TcpInSegs")
+
     (tmp_path / "body").write_bytes(os.urandom(4_000_000))
     with features(vm, f"gro {gro}"), serving(vm):
-        (before,), came = counters(vm, "TcpInSegs"), vm.run("cat /sys/class/net/eth0/statistics/rx_packets").out
+        before = come()
         upload = f"curl -sS -m 60 --data-binary @{tmp_path}/body -H Expect: http://{vm.nics[0].guest}:{PORT}/echo"
         vmlib.host(f"{upload} | cmp - {tmp_path}/body")
-        (after,), now = counters(vm, "TcpInSegs"), vm.run("cat /sys/class/net/eth0/statistics/rx_packets").out
-    frames, segments = int(now) - int(came), after - before
+        frames, segments = (now - then for now, then in zip(come(), before))
     # Of the frames those that only acknowledge stay as they are.
     assert (frames > 1.2 * segments) if gro == "on" else (frames < 1.1 * segments), (frames, segments)
